@@ -56,7 +56,9 @@ contract: $(buf)
 	$(buf) breaking proto --against proto/released.binpb
 
 # The Python and JavaScript libraries where programs find them. Both make their code from the contract.
-sdks: $(python) sdk-js/dist/.built examples/express/node_modules/.installed
+# OpenTelemetry's own libraries lie apart, for they bring packages of their own versions.
+sdks: $(python) sdk-js/dist/.built examples/express/node_modules/.installed \
+	$(sdks)/opentelemetry-python/.installed $(sdks)/opentelemetry-js/.installed
 
 $(python): $(contract_files) $(shell find sdk-python -name '*.py' -o -name '*.toml' -o -name '*.proto')
 	@deploy/setup.sh test
@@ -73,6 +75,18 @@ sdk-js/dist/.built: $(contract_files) $(shell find sdk-js/src -type f) sdk-js/pa
 
 examples/express/node_modules/.installed: sdk-js/dist/.built examples/express/package.json
 	npm --prefix examples/express install --silent --no-fund --no-audit --no-package-lock
+	@touch $@
+
+$(sdks)/opentelemetry-python/.installed: cli/tests/otlp_sdks/requirements.txt
+	@deploy/setup.sh test
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(sdks)/opentelemetry-js/.installed: cli/tests/otlp_sdks/package.json
+	@deploy/setup.sh test
+	@mkdir -p $(@D) && cp $< $(@D)
+	npm install --silent --no-fund --no-audit --no-package-lock --prefix $(@D)
 	@touch $@
 
 packages:

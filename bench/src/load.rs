@@ -6,10 +6,18 @@ use std::time::{Duration, Instant};
 use logweir_loadgen::{Config, Generator};
 use logweir_proto::v1;
 use logweir_sdk::{Compression, EncodedBatch, SendOptions, SendOutcome, Sender, Token};
-use prost::Message;
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsServiceRequest, logs_service_client::LogsServiceClient,
+};
+use prost::Message as _;
 use tokio::task::JoinSet;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
 
-use crate::process::Server;
+use crate::{otlp, process::Server};
 
 /// Logs of each measured run at full speed.
 pub(crate) const RUN_LOGS: u64 = 1_000_000;
@@ -31,6 +39,8 @@ pub(crate) struct Load {
     pub(crate) history: Duration,
     /// Whether logs belong to traces, ten logs to each.
     pub(crate) is_traced: bool,
+    /// Whether they come by OTLP over gRPC.
+    pub(crate) is_otlp: bool,
     pub(crate) seed: u64,
 }
 
@@ -68,6 +78,7 @@ impl Load {
             logs_per_second: None,
             history: Duration::ZERO,
             is_traced: false,
+            is_otlp: false,
             seed,
         }
     }
@@ -77,12 +88,7 @@ impl Load {
     pub(crate) async fn run(&self) -> anyhow::Result<Outcome> {
         let mut senders = Vec::new();
         for _ in 0..self.connections {
-            let options = SendOptions { compression: Compression::None, ..SendOptions::default() };
-            senders.push(Sender::connect(
-                &self.endpoint,
-                Token::Text(self.token.clone()),
-                options,
-            )?);
+            senders.push(Door::connect(self)?);
         }
         let begun = Instant::now();
         let mut clients = JoinSet::new();
@@ -104,7 +110,7 @@ impl Load {
     async fn client(
         self,
         number: usize,
-        sender: Sender,
+        mut door: Door,
         begun: Instant,
     ) -> anyhow::Result<Outcome> {
         // The clients are instances of the same services.
@@ -131,20 +137,71 @@ impl Load {
             if self.is_traced {
                 trace(&mut batch);
             }
-            let batch = EncodedBatch::new(batch, time.as_unix_nanos());
+            let message = door.encoded(batch, time);
             // Without a rate nothing was due before: making the batch is the client's own time.
             if interval.is_none() {
                 due = Instant::now();
             }
-            match sender.send(&batch, None).await {
-                // A log that was refused cost next to nothing, and no figure may count it.
-                SendOutcome::Accepted { rejected, .. } if rejected.is_empty() => {}
-                other => anyhow::bail!("a batch was not accepted: {other:?}"),
-            }
+            door.send(message).await?;
             outcome.latencies.push(due.elapsed());
             outcome.logs += self.batch_records as u64;
         }
         Ok(outcome)
+    }
+}
+
+/// The way in of one connection.
+#[derive(Clone)]
+enum Door {
+    Native(Sender),
+    Otlp(Box<LogsServiceClient<Channel>>, MetadataValue<Ascii>),
+}
+
+/// A batch as it is sent.
+enum Message {
+    Native(EncodedBatch),
+    Otlp(ExportLogsServiceRequest),
+}
+
+impl Door {
+    fn connect(load: &Load) -> anyhow::Result<Self> {
+        if load.is_otlp {
+            let channel = Channel::from_shared(load.endpoint.clone())?.connect_lazy();
+            let bearer = format!("Bearer {}", load.token).parse()?;
+            let client = Box::new(LogsServiceClient::new(channel));
+            return Ok(Self::Otlp(client, bearer));
+        }
+        let options = SendOptions { compression: Compression::None, ..SendOptions::default() };
+        let token = Token::Text(load.token.clone());
+        Ok(Self::Native(Sender::connect(&load.endpoint, token, options)?))
+    }
+
+    fn encoded(&self, batch: v1::Batch, time: Timestamp) -> Message {
+        match self {
+            Self::Native(_) => Message::Native(EncodedBatch::new(batch, time.as_unix_nanos())),
+            Self::Otlp(..) => Message::Otlp(otlp::request(batch)),
+        }
+    }
+
+    /// Sends it, and is content with nothing but that all of it was accepted: a log that was refused
+    /// cost next to nothing, and no figure may count it.
+    async fn send(&mut self, message: Message) -> anyhow::Result<()> {
+        match (self, message) {
+            (Self::Native(sender), Message::Native(batch)) => {
+                match sender.send(&batch, None).await {
+                    SendOutcome::Accepted { rejected, .. } if rejected.is_empty() => Ok(()),
+                    other => anyhow::bail!("a batch was not accepted: {other:?}"),
+                }
+            }
+            (Self::Otlp(client, bearer), Message::Otlp(request)) => {
+                let mut request = Request::new(request);
+                request.metadata_mut().insert("authorization", bearer.clone());
+                let partial = client.export(request).await?.into_inner().partial_success;
+                anyhow::ensure!(partial.is_none(), "a batch was not accepted: {partial:?}");
+                Ok(())
+            }
+            _ => unreachable!("a door sends what it has encoded"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod distributed;
 mod load;
+mod otlp;
 mod process;
 mod queries;
 mod reference;
@@ -116,6 +117,7 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     };
 
     scoring(arguments).await?;
+    doors(arguments).await?;
 
     let (server, token) = standalone(arguments, data_dir, true).await?;
     measured("warm-up", &server, &Load::full_speed(&server, &token, 1_000)).await?;
@@ -184,6 +186,29 @@ async fn scoring(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let (rate, cost) = (median(rates), median(costs));
     println!("{:44} {rate:>10.2} {cost:>12.2}", "  scoring on ÷ off, medians");
+    Ok(())
+}
+
+/// What a log costs that comes by OTLP, beside one that comes by the native door: the doors take turns
+/// at one server, and the medians count.
+async fn doors(arguments: &Arguments) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (server, token) = standalone(arguments, folder.path(), true).await?;
+    measured("warm-up", &server, &Load::full_speed(&server, &token, 1_000)).await?;
+    let (mut rates, mut costs) = (Vec::new(), Vec::new());
+    for round in 0..TURNS {
+        let turn = |is_otlp, seed| Load {
+            logs: RUN_LOGS / 2,
+            is_otlp,
+            ..Load::full_speed(&server, &token, seed + 100 * round)
+        };
+        let native = measured("full speed, native", &server, &turn(false, 20_000)).await?;
+        let otlp = measured("full speed, OTLP over gRPC", &server, &turn(true, 30_000)).await?;
+        rates.push(otlp.0 / native.0);
+        costs.push(otlp.1 / native.1);
+    }
+    let (rate, cost) = (median(rates), median(costs));
+    println!("{:44} {rate:>10.2} {cost:>12.2}", "  OTLP ÷ native, medians");
     Ok(())
 }
 

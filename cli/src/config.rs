@@ -33,7 +33,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub struct ProcessConfig {
     /// Where the data lie.
     pub data_dir: String,
-    /// The one address for gRPC and HTTP.
+    /// The address for gRPC and HTTP, several by commas; all of them speak everything.
     pub listen: String,
     /// The keys that sign tokens; empty: `token_keys` in the data directory.
     pub token_key_file: String,
@@ -112,9 +112,9 @@ impl Default for ProcessConfig {
     fn default() -> Self {
         Self {
             data_dir: default_data_dir().display().to_string(),
-            // OTLP's port for gRPC. On the loopback alone: without a certificate tokens would go
-            // over the network in the clear, and that should be somebody's decision.
-            listen: "127.0.0.1:4317".into(),
+            // OTLP's ports for gRPC and for HTTP. On the loopback alone: without a certificate tokens
+            // would go over the network in the clear, and that should be somebody's decision.
+            listen: "127.0.0.1:4317,127.0.0.1:4318".into(),
             token_key_file: String::new(),
             database_url: SecretUrl::default(),
             database_url_file: String::new(),

@@ -38,7 +38,8 @@ const CONNECTIONS_WAITING_MAX: u32 = 4_096;
 /// Arguments of the processes that listen.
 #[derive(Debug, Args)]
 pub struct ListenArgs {
-    /// The one address for gRPC and HTTP; port 0 takes a free one
+    /// The address for gRPC and HTTP, several by commas; port 0 takes a free one. By default
+    /// 127.0.0.1:4317 and, where OpenTelemetry sends over HTTP, 127.0.0.1:4318
     #[arg(long, value_name = "ADDR", env = "LOGWEIR_LISTEN")]
     listen: Option<String>,
     /// Speak TLS alone, with this certificate and its chain (PEM); needs --tls-key
@@ -83,11 +84,11 @@ pub struct Process {
     metrics: Metrics,
 }
 
-/// An address that is listened on, plain or within TLS.
-pub struct BoundListener {
-    listener: TcpListener,
+/// The addresses that are listened on, plain or within TLS.
+pub struct BoundListeners {
+    listeners: Vec<TcpListener>,
     tls: Option<Tls>,
-    /// Such as `http://127.0.0.1:4317`.
+    /// The first of them, such as `http://127.0.0.1:4317`.
     pub endpoint: String,
 }
 
@@ -109,15 +110,20 @@ impl Process {
         Ok(Self { settings, tasks, identity, clock, partitions, metrics })
     }
 
-    /// Opens the address to listen on; who connects waits until it is served.
-    pub async fn bind(&self) -> anyhow::Result<BoundListener> {
+    /// Opens the addresses to listen on; who connects waits until they are served.
+    pub async fn bind(&self) -> anyhow::Result<BoundListeners> {
         // Certificate and address are checked before the database is waited for: a mistake in
         // either should be told at once, and not after a minute.
         let tls = self.settings.tls_files().map(Tls::open).transpose()?;
-        let listener = listen(&self.settings.listen)?;
+        let mut listeners = Vec::new();
+        // Each or none: where another program has one of them, its senders would lose their logs to it,
+        // and a warning is read by nobody.
+        for address in self.settings.listen.split(',') {
+            listeners.push(listen(address.trim())?);
+        }
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let endpoint = format!("{scheme}://{}", listener.local_addr()?);
-        Ok(BoundListener { listener, tls, endpoint })
+        let endpoint = format!("{scheme}://{}", listeners[0].local_addr()?);
+        Ok(BoundListeners { listeners, tls, endpoint })
     }
 
     /// What a start waits for; none: the process is to stop before it has that.
@@ -136,7 +142,7 @@ impl Process {
     /// Serves until the process is to stop and what was under way is answered.
     pub async fn serve(
         &self,
-        bound: BoundListener,
+        bound: BoundListeners,
         publisher: Arc<dyn Publisher>,
         storage: Arc<dyn Storage>,
         live_feed: LiveFeed,
@@ -154,7 +160,7 @@ impl Process {
         };
         let config = self.settings.server();
         let clock = Arc::clone(&self.clock);
-        Ok(logweir_server::run(config, ports, bound.listener, &self.tasks, clock).await?)
+        Ok(logweir_server::run(config, ports, bound.listeners, &self.tasks, clock).await?)
     }
 
     /// Starts to move batches from the queue to storage. What a tenant asks for, such as a training, is
@@ -214,14 +220,14 @@ impl Process {
     /// Answers about the process itself until it is to stop.
     pub async fn serve_status(
         &self,
-        bound: BoundListener,
+        bound: BoundListeners,
         storage: Arc<dyn Storage>,
         says_it_lives: bool,
     ) {
         let (config, metrics) = (self.settings.server(), self.metrics.clone());
         let identity = says_it_lives.then(|| self.identity.clone());
-        let (listener, tasks) = (bound.listener, &self.tasks);
-        logweir_server::run_status(&config, identity, storage, metrics, listener, tasks).await;
+        let (listeners, tasks) = (bound.listeners, &self.tasks);
+        logweir_server::run_status(&config, identity, storage, metrics, listeners, tasks).await;
     }
 
     /// Downstream: nothing new comes in any more; what was taken is stored, then everything ends.
@@ -295,7 +301,9 @@ fn listen(address: &str) -> Result<TcpListener, Error> {
     })?;
     bind(address).map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program has it; stop that, or pass --listen",
+            std::io::ErrorKind::AddrInUse => {
+                "another program has it; stop that, or pass --listen with the address to take"
+            }
             std::io::ErrorKind::PermissionDenied => "take a port above 1023 with --listen",
             _ => "pass another with --listen",
         };

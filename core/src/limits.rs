@@ -38,6 +38,8 @@ pub const REQUEST_BYTES_CEILING: usize = 32 << 20;
 pub struct Limits {
     /// A native request, bytes after decompression.
     pub request_bytes_max: usize,
+    /// An OTLP request, bytes after decompression; at most `in_flight_bytes_max`.
+    pub otlp_request_bytes_max: usize,
     /// Logs in a batch.
     pub batch_records_max: usize,
     /// A message, bytes.
@@ -57,9 +59,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         // 4 MiB is what gRPC servers take unless told otherwise, so that no proxy on the way takes
-        // less. 128 attributes are OpenTelemetry's default. In flight fit 32 of the largest.
+        // less. OTLP recommends 64 MiB (OTLP 1.11, "OTLP/gRPC: Request size"), and 128 attributes are
+        // OpenTelemetry's default. In flight fit 32 of the largest native ones.
         Self {
             request_bytes_max: 4 << 20,
+            otlp_request_bytes_max: 64 << 20,
             batch_records_max: 10_000,
             message_bytes_max: 64 << 10,
             attributes_max: 128,

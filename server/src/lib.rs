@@ -1,6 +1,6 @@
-//! The server: gRPC and HTTP on one port, authentication, limits, ingest, query, admin.
+//! The server: gRPC and HTTP on every port alike, authentication, limits, ingest, query, admin.
 //!
-//! One port speaks HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1 (gRPC-Web too). A
+//! Each port speaks everything: HTTP/2 (gRPC, without TLS by prior knowledge) and HTTP/1.1 (gRPC-Web too). A
 //! request is authenticated from its headers before its body is read; the body is read under
 //! bounds; a batch is answered once the queue holds it durably. Every refusal says what to do, and
 //! only what may pass says when to try again. When the process stops, no more is accepted, what is
@@ -14,6 +14,7 @@ mod ingest;
 mod jobs;
 mod listener;
 mod models;
+mod otlp;
 mod query;
 mod response_size;
 mod status;
@@ -44,7 +45,7 @@ use logweir_queue::{LiveFeed, Publisher};
 use logweir_storage::{Storage, StorageError};
 use metrics::counter;
 use tokio::net::TcpListener;
-use tonic::service::Routes;
+use tonic::{server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as ReflectionBuilder;
 use tracing::{info, warn};
@@ -67,6 +68,7 @@ use crate::{
         response_body::UnsentBytes,
     },
     models::ModelHandler,
+    otlp::{Door, grpc::LogsService},
     query::{Matcher, QueryHandler},
 };
 pub use crate::{
@@ -133,13 +135,13 @@ pub struct Ports {
     pub metrics: Metrics,
 }
 
-/// Learns from storage which tokens are revoked, then serves on the listener until the tasks are
+/// Learns from storage which tokens are revoked, then serves on the listeners, on all alike, until the tasks are
 /// asked to stop and what is under way has been answered, or the drain time-out has passed. The
 /// publisher is not closed: that is up to its owner, after this returns.
 pub async fn run(
     config: ServerConfig,
     ports: Ports,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tasks: &Tasks,
     clock: Clock,
 ) -> Result<(), ServerError> {
@@ -193,11 +195,11 @@ pub async fn run(
     let lookout = ReloadLoop { auth, tls, ingest, budget, readiness, health, clock };
     stop.run_until_cancelled(lookout.look()).await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
-    connection::serve(listener, router, &config, ports.tls, connections, tasks).await;
+    connection::serve(listeners, router, &config, ports.tls, connections, tasks).await;
     Ok(())
 }
 
-/// Answers on the listener about the process alone (`/healthz`, `/readyz`, `/metrics`), for one
+/// Answers on the listeners about the process alone (`/healthz`, `/readyz`, `/metrics`), for one
 /// that takes no batches itself, until the tasks are asked to stop. With an identity it also sends
 /// heartbeats.
 pub async fn run_status(
@@ -205,7 +207,7 @@ pub async fn run_status(
     identity: Option<ProcessIdentity>,
     storage: Arc<dyn Storage>,
     metrics: Metrics,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tasks: &Tasks,
 ) {
     if let Some(identity) = identity {
@@ -214,7 +216,7 @@ pub async fn run_status(
     }
     let readiness = Readiness::new(None, storage, tasks.stop_token());
     let (router, connections) = (health::router(readiness, metrics), connection::permits(config));
-    connection::serve(listener, router, config, None, connections, tasks).await;
+    connection::serve(listeners, router, config, None, connections, tasks).await;
 }
 
 /// What the handlers are made of.
@@ -240,6 +242,7 @@ impl Parts<'_> {
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),
         });
+        let door = Door::new(Arc::clone(&auth_layer), Arc::clone(self.ingest));
         // The authentication layer bounds what goes in; the transport's own bound must not be
         // lower.
         let ingest = IngestServiceServer::new(self.ingest_handler(tasks))
@@ -253,6 +256,7 @@ impl Parts<'_> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = ReflectionBuilder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_file_descriptor_set(otlp::grpc::description())
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(ServerError::Reflection)?;
@@ -265,9 +269,10 @@ impl Parts<'_> {
                 .add_service(with_grpc_web(Authenticated::new(admin, Access::Admin, &auth_layer)))
                 .add_service(with_grpc_web(Authenticated::new(models, Access::Query, &auth_layer)))
                 .add_service(with_grpc_web(Authenticated::new(alerts, Access::Query, &auth_layer)))
+                .add_service(with_grpc_web(LogsService(Arc::clone(&door))))
                 .add_service(health_service.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
                 .add_service(reflection.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX));
-        let router = routes.prepare().into_axum_router();
+        let router = routes.prepare().into_axum_router().merge(otlp::http::router(door));
         let router = match self.config.cors_origins.layer() {
             Some(cors) => router.layer(cors),
             None => router,
@@ -389,7 +394,7 @@ impl ReloadLoop {
         // The empty name stands for the whole server in grpc.health.v1. Readiness is about taking
         // batches: while the queue is full, queries are still answered, so those services keep
         // their readers.
-        for service in ["", "logweir.v1.IngestService"] {
+        for service in ["", "logweir.v1.IngestService", LogsService::NAME] {
             self.health.set_service_status(service, status).await;
         }
         for service in [

@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+};
 use logweir_core::{
     fairness::{
         permits::Refused,
@@ -34,6 +38,9 @@ pub(crate) enum Refusal {
     /// The bytes are no message of the contract.
     #[error("{0}")]
     Malformed(String),
+    /// Sent in a form that is not known here.
+    #[error("{message}")]
+    Unsupported { reason: &'static str, message: String },
     /// A limit of size; the sender splits the batch under new ids.
     #[error("{what} is {value}, the limit is {limit}: split the batch under new ids")]
     TooLarge { what: &'static str, value: String, limit: usize },
@@ -111,6 +118,8 @@ impl Refusal {
             Self::Unauthenticated { .. } => Code::Unauthenticated,
             Self::PermissionDenied { .. } => Code::PermissionDenied,
             Self::Invalid(_) | Self::Malformed(_) => Code::InvalidArgument,
+            // The code that the gRPC specification asks for where a compression is not known.
+            Self::Unsupported { .. } => Code::Unimplemented,
             // One code for all; what tells them apart is `RetryInfo`: the first has none, and a
             // client that finds none must split the batch instead of sending it again.
             Self::TooLarge { .. } | Self::RateLimited { .. } | Self::OverShare(_) => {
@@ -128,6 +137,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated { reason, .. }
             | Self::PermissionDenied { reason, .. }
+            | Self::Unsupported { reason, .. }
             | Self::Unavailable { reason, .. } => reason,
             Self::Invalid(_) => "INVALID_FIELD",
             Self::Malformed(_) => "MALFORMED",
@@ -138,6 +148,21 @@ impl Refusal {
             Self::NotFound(_) => "NOT_FOUND",
             Self::FailedPrecondition(_) => "FAILED_PRECONDITION",
             Self::DataLoss(_) => "DATA_DAMAGED",
+        }
+    }
+
+    /// The HTTP status.
+    pub(crate) fn http_status(&self) -> StatusCode {
+        match self {
+            Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+            Self::PermissionDenied { .. } => StatusCode::FORBIDDEN,
+            Self::Invalid(_) | Self::Malformed(_) | Self::Expired(_) => StatusCode::BAD_REQUEST,
+            Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited { .. } | Self::OverShare(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::FailedPrecondition(_) | Self::DataLoss(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -152,6 +177,59 @@ impl Refusal {
             }
             _ => None,
         }
+    }
+}
+
+/// What a body over plain HTTP is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFormat {
+    Protobuf,
+    Json,
+}
+
+impl BodyFormat {
+    /// Its media type.
+    pub(crate) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+impl Refusal {
+    /// The answer over plain HTTP: a `google.rpc.Status`, with the time to wait in a header too.
+    pub(crate) fn into_http<B: From<Vec<u8>>>(self, format: BodyFormat) -> Response<B> {
+        let mut response = Response::new(B::from(match format {
+            BodyFormat::Protobuf => Status::from(self.clone()).details().to_vec(),
+            BodyFormat::Json => self.to_json().to_string().into_bytes(),
+        }));
+        *response.status_mut() = self.http_status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+        if let Some(retry_after) = self.retry_after() {
+            // Whole seconds (RFC 9110, 10.2.3), and none too few.
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::Unauthenticated { .. }) {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let kind = |name: &str| format!("type.googleapis.com/google.rpc.{name}");
+        let (reason, info) = (self.reason(), kind("ErrorInfo"));
+        let mut details =
+            vec![serde_json::json!({ "@type": info, "reason": reason, "domain": DOMAIN })];
+        if let Some(retry_after) = self.retry_after() {
+            let delay = format!("{}.{:03}s", retry_after.as_secs(), retry_after.subsec_millis());
+            let info = kind("RetryInfo");
+            details.push(serde_json::json!({ "@type": info, "retryDelay": delay }));
+        }
+        let (code, message) = (self.code() as i32, self.to_string());
+        serde_json::json!({ "code": code, "message": message, "details": details })
     }
 }
 
@@ -232,15 +310,6 @@ pub(crate) fn of_transport(status: Status) -> Status {
         return Refusal::Malformed(format!("the request cannot be read: {text}")).into();
     }
     status
-}
-
-/// The request is compressed in a way that is not known here.
-pub(crate) fn unsupported_encoding(name: &str) -> Status {
-    // The code is the one that the gRPC specification asks for; the name comes from the client and
-    // is shortened, for a status travels in a header.
-    let name: String = name.chars().take(64).collect();
-    let text = format!("the encoding {name:?} is not supported: use gzip, zstd or none");
-    Status::unimplemented(text)
 }
 
 /// The name of a code, as metrics show it.

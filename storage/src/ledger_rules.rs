@@ -199,15 +199,19 @@ pub(crate) fn unstorable(record: &logweir_core::record::Record, detail: String) 
 }
 
 /// Counts what became of the batches of a transaction.
-pub(crate) fn count(outcomes: &[WriteOutcome]) {
-    for outcome in outcomes {
+pub(crate) fn count(batches: &[ScoredBatch], outcomes: &[WriteOutcome]) {
+    for (batch, outcome) in batches.iter().zip(outcomes) {
         let name = match outcome {
             WriteOutcome::Stored { stored, dead_lettered, .. } => {
                 counter!("logweir_storage_logs_total").increment(u64::from(*stored));
                 counter!("logweir_storage_dead_letters_total").increment(u64::from(*dead_lettered));
                 "stored"
             }
-            WriteOutcome::Duplicate => "duplicate",
+            WriteOutcome::Duplicate => {
+                let logs = (batch.records.len() + batch.rejected.len()) as u64;
+                counter!("logweir_storage_repeated_logs_total").increment(logs);
+                "duplicate"
+            }
             WriteOutcome::Conflict => "conflict",
         };
         counter!("logweir_storage_batches_total", "outcome" => name).increment(1);

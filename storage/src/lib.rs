@@ -253,6 +253,8 @@ pub trait ReadLogs: Send + Sync {
         tenant: &Tenant,
         service: Option<&Service>,
     ) -> Result<Vec<ProducerTotals>, StorageError>;
+    /// Logs that senders without an account sent again, and that were not stored again.
+    async fn repeated_logs(&self, tenant: &Tenant) -> Result<u64, StorageError>;
 }
 
 /// The administrators' side.

@@ -4,8 +4,9 @@
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use hyper::{
-    Request, Response,
+    HeaderMap, Request, Response,
     header::{AUTHORIZATION, HeaderValue},
+    http::Extensions,
 };
 use logweir_core::identity::{Role, Tenant};
 use logweir_queue::Publisher;
@@ -16,6 +17,7 @@ use tower::Service;
 use super::{Access, Auth, Caller};
 use crate::{
     listener::{
+        decoded_size::decoded_structure_bytes,
         inflate::{Encoding, Inflater},
         message_body::{Budget, Charges, MessageBody, MessageRules, TenantBudget},
         response_body::UnsentBytes,
@@ -24,9 +26,9 @@ use crate::{
     status::{self, Refusal},
 };
 
-const ENCODING_HEADER: &str = "grpc-encoding";
-const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
-const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
+pub(crate) const ENCODING_HEADER: &str = "grpc-encoding";
+pub(crate) const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
+pub(crate) const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 /// Bytes of a request that is not a batch, after decompression. The largest are definitions of
 /// rules and lists of ids.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -65,26 +67,15 @@ impl<S> Authenticated<S> {
     /// under bounds.
     fn admit(&self, mut request: Request<Body>) -> Result<(Tenant, Request<Body>), Status> {
         let parts = &self.parts;
-        let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        // First of all: who has no valid token costs a look into a map and no memory, whatever the
-        // body holds.
-        let caller = parts.auth.admit(authorization, self.access)?;
-        if let Some(seat) = request.extensions().get::<Seat>() {
-            seat.claim(&caller.tenant)?;
-        }
+        let caller = parts.identify(request.headers(), request.extensions(), self.access)?;
         // Removed, because the body is passed on inflated: the services behind know no compression
         // and would refuse a request that names one.
-        let encoding = match request.headers_mut().remove(ENCODING_HEADER) {
-            None => Encoding::Identity,
-            Some(name) => Encoding::from_name(name.as_bytes()).ok_or_else(|| {
-                status::unsupported_encoding(&String::from_utf8_lossy(name.as_bytes()))
-            })?,
-        };
+        let encoding = encoding(request.headers_mut().remove(ENCODING_HEADER).as_ref())?;
         let batches = self.access == Access::Ingest;
         let rules = MessageRules {
             bytes_max: if batches { parts.batch_bytes_max } else { REQUEST_BYTES_MAX },
             read_timeout: parts.read_timeout,
-            batches,
+            weigh: batches.then_some(decoded_structure_bytes as fn(&[u8]) -> usize),
             stream: request.uri().path().ends_with(INGEST_STREAM),
         };
         // Before the body is read: a flood then costs its sender's turn and not the time that it
@@ -105,6 +96,37 @@ impl<S> Authenticated<S> {
         });
         Ok((tenant, request))
     }
+}
+
+impl AuthLayer {
+    /// Who calls, if they may use this part of the contract; from here on the connection is their
+    /// tenant's.
+    pub(crate) fn identify(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        access: Access,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        // First of all: who has no valid token costs a look into a map and no memory, whatever the
+        // body holds.
+        let caller = self.auth.admit(authorization, access)?;
+        if let Some(seat) = extensions.get::<Seat>() {
+            seat.claim(&caller.tenant)?;
+        }
+        Ok(caller)
+    }
+}
+
+/// How a body is compressed, by the header that says it.
+pub(crate) fn encoding(name: Option<&HeaderValue>) -> Result<Encoding, Refusal> {
+    let Some(name) = name else { return Ok(Encoding::Identity) };
+    Encoding::from_name(name.as_bytes()).ok_or_else(|| {
+        // The name comes from the client and is shortened, for a status travels in a header.
+        let name: String = String::from_utf8_lossy(name.as_bytes()).chars().take(64).collect();
+        let text = format!("the encoding {name:?} is not supported: use gzip, zstd or none");
+        Refusal::Unsupported { reason: "ENCODING_UNSUPPORTED", message: text }
+    })
 }
 
 impl<S: NamedService> NamedService for Authenticated<S> {
@@ -156,7 +178,7 @@ fn translated(response: Response<Body>) -> Response<Body> {
     }
 }
 
-fn count_refusal(response: &Response<Body>) {
+pub(crate) fn count_refusal(response: &Response<Body>) {
     if let Some(status) = response.extensions().get::<Status>() {
         counter!("logweir_requests_refused_total", "code" => status::name(status.code()))
             .increment(1);

@@ -18,7 +18,7 @@ use std::{
 
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use logweir_core::{
-    identity::{Role, ServiceScope, Tenant},
+    identity::{BatchId, Role, ServiceScope, Tenant},
     runtime::clock::Clock,
     timestamp::Timestamp,
 };
@@ -112,6 +112,11 @@ impl Caller {
     /// The token's id.
     pub(crate) fn token_id(&self) -> &str {
         &self.token_id
+    }
+
+    /// The id of a part of a request of this caller's that has none of its own.
+    pub(crate) fn part_id(&self, request: [u8; 16], part: u32) -> BatchId {
+        BatchId::of_part(&self.tenant, &self.token_id, request, part)
     }
 }
 

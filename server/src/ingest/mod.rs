@@ -7,6 +7,7 @@
 
 pub(crate) mod grpc;
 pub(crate) mod rate_limit;
+pub(crate) mod split;
 pub(crate) mod validate;
 
 use std::{sync::Arc, time::Instant};
@@ -61,15 +62,19 @@ impl Ingest {
     ) -> Result<v1::IngestResponse, Refusal> {
         let began = Instant::now();
         let outcome = self.limit_validate_publish(caller, batch, bytes).await;
-        match &outcome {
-            Ok(_) => histogram!("logweir_ingest_seconds").record(began.elapsed()),
-            Err(refusal) => {
+        self.note(began, outcome.as_ref().err());
+        outcome
+    }
+
+    fn note(&self, began: Instant, refusal: Option<&Refusal>) {
+        match refusal {
+            None => histogram!("logweir_ingest_seconds").record(began.elapsed()),
+            Some(refusal) => {
                 let (code, reason) = (status::name(refusal.code()), refusal.reason());
                 counter!("logweir_batches_refused_total", "code" => code, "reason" => reason)
                     .increment(1);
             }
         }
-        outcome
     }
 
     async fn limit_validate_publish(
@@ -89,8 +94,8 @@ impl Ingest {
         check_copies(&resource, sent.records.len(), &self.limits)?;
         // After the rules: a batch that is refused for ever must not use up the quota of those that
         // its service could send. And before the logs are looked at one by one, which costs.
-        let cost = [sent.records.len(), bytes];
-        self.rates.check(&caller.tenant, &resource.service, cost, Instant::now())?;
+        let cost = [(&resource.service, [sent.records.len(), bytes])];
+        self.rates.check(&caller.tenant, &cost, Instant::now())?;
         let producer = sent.producer.map(wire::producer_from_wire).transpose();
         let producer =
             producer.map_err(|error| Refusal::invalid("batch.producer", error.to_string()))?;

@@ -65,23 +65,27 @@ impl RateLimits {
         quotas.filter_map(|(quota, per_second)| Some((quota, per_second?)))
     }
 
-    /// Takes what a batch costs, or says when there will be enough.
+    /// Takes what a request costs of each service that it is for, each named once, or says when there
+    /// will be enough.
     pub(crate) fn check(
         &self,
         tenant: &Tenant,
-        service: &Service,
-        cost: [usize; 2],
+        costs: &[(&Service, [usize; 2])],
         now: Instant,
     ) -> Result<(), Refusal> {
-        let senders = [
-            (self.tenant, (tenant.clone(), None)),
-            (self.service, (tenant.clone(), Some(service.clone()))),
-        ];
-        let limited = senders.into_iter().filter(|(quotas, _)| is_limited(quotas));
+        let total = costs.iter().fold([0; 2], |[logs, bytes]: [usize; 2], (_, cost)| {
+            [logs.saturating_add(cost[0]), bytes.saturating_add(cost[1])]
+        });
+        let whole = (self.tenant, (tenant.clone(), None), total);
+        let services = costs.iter().map(|(service, cost)| {
+            (self.service, (tenant.clone(), Some((*service).clone())), *cost)
+        });
+        let senders = std::iter::once(whole).chain(services);
+        let limited = senders.filter(|(quotas, ..)| is_limited(quotas));
         let mut full_at = self.full_at.lock();
         let mut paid = Vec::with_capacity(2);
         let mut refused = None;
-        for (quotas, sender) in limited {
+        for (quotas, sender, cost) in limited {
             let before = full_at.get(&sender).copied().unwrap_or([now; 2]);
             let (after, wait) = self.charge(quotas, before, cost, now);
             // The longest wait of all: at a shorter one the batch would be refused again.
@@ -180,7 +184,7 @@ mod tests {
             bytes: usize,
         ) -> Result<(), Refusal> {
             let (tenant, service) = (Tenant::new(tenant).unwrap(), Service::new(service).unwrap());
-            self.limits.check(&tenant, &service, [logs, bytes], self.now)
+            self.limits.check(&tenant, &[(&service, [logs, bytes])], self.now)
         }
 
         /// The quota that refuses a batch, and for how long.
@@ -241,6 +245,21 @@ mod tests {
         assert!(bench.send("b", 200, 1).is_err());
         assert!(bench.send("b", 100, 1).is_ok());
         assert!(bench.send("a", 1, 1).is_err());
+    }
+
+    #[test]
+    fn a_request_for_several_services_pays_for_all_or_none() {
+        let config =
+            RateConfig { logs_per_second: 100, tenant_logs_per_second: 250, ..unlimited() };
+        let bench = Bench::with(config);
+        let [a, b] = ["a", "b"].map(|name| Service::new(name).unwrap());
+        let send = |costs: [usize; 2]| {
+            let costs = [(&a, [costs[0], 1]), (&b, [costs[1], 1])];
+            bench.limits.check(&Tenant::default(), &costs, bench.now)
+        };
+        assert!(send([150, 150]).is_ok());
+        assert!(send([50, 51]).unwrap_err().to_string().contains("default/b"));
+        assert!(send([50, 50]).is_ok());
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) fn check_envelope(
     }
     let unnamed = v1::Resource::default();
     let resource = batch.resource.as_ref().unwrap_or(&unnamed);
-    check_resource(resource, limits, &mut found);
+    find_in_resource(resource, limits, &mut found);
     let service = resolve_service(&resource.service, scope);
     if let Err(Refusal::Invalid(violations)) = &service {
         found.0.extend(violations.iter().cloned());
@@ -123,7 +123,14 @@ fn check_producer(producer: &v1::Producer, found: &mut Found) {
     }
 }
 
-fn check_resource(resource: &v1::Resource, limits: &Limits, found: &mut Found) {
+/// Checks the resource of logs alone.
+pub(crate) fn check_resource(resource: &v1::Resource, limits: &Limits) -> Result<(), Refusal> {
+    let mut found = Found(Vec::new());
+    find_in_resource(resource, limits, &mut found);
+    if found.0.is_empty() { Ok(()) } else { Err(Refusal::Invalid(found.0)) }
+}
+
+fn find_in_resource(resource: &v1::Resource, limits: &Limits, found: &mut Found) {
     for (field, text) in [
         ("batch.resource.instance", &resource.instance),
         ("batch.resource.environment", &resource.environment),

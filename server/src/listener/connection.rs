@@ -1,9 +1,10 @@
 //! Connections: accepted up to a bound, within TLS if that is set up, spoken to in HTTP/1.1 or
 //! HTTP/2 as they begin, and let finish when the server stops.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use futures::future::select_all;
 use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -79,7 +80,7 @@ fn rule(config: &ServerConfig) -> Threshold {
 /// Serves until the tasks are asked to stop, then lets what is under way finish, for a bounded
 /// time.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     router: Router,
     config: &ServerConfig,
     tls: Option<Tls>,
@@ -92,11 +93,13 @@ pub(crate) async fn serve(
     let unclaimed = UnclaimedSeats::default();
     let graceful = GracefulShutdown::new();
     let stop = tasks.stop_token();
+    let mut first = 0;
     loop {
+        first += 1;
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listeners, first) => accepted,
         };
         let Some(stream) = usable(accepted).await else { continue };
         // Closed at once and not left to wait: a connection that nobody reads would hold the client
@@ -116,11 +119,21 @@ pub(crate) async fn serve(
     }
     // Closed before the drain: who connects now is refused by the system and tries another server,
     // instead of waiting in the backlog of one that will never accept it.
-    drop(listener);
+    drop(listeners);
     let drain = Duration::from_secs(config.drain_timeout_seconds);
     if timeout(drain, graceful.shutdown()).await.is_err() {
         warn!("connections were still busy after {} s; closing them", drain.as_secs());
     }
+}
+
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
+/// Accepts on any of the addresses. One after the other is looked at first, so that none that is always
+/// ready keeps the others waiting.
+async fn accept(listeners: &[TcpListener], first: usize) -> Accepted {
+    let count = listeners.len();
+    let in_turn = (first..first + count).map(|turn| Box::pin(listeners[turn % count].accept()));
+    select_all(in_turn).await.0
 }
 
 /// Room for one more connection, if need be that of one that is nobody's.
@@ -158,7 +171,7 @@ fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn usable(accepted: io::Result<(TcpStream, std::net::SocketAddr)>) -> Option<TcpStream> {
+async fn usable(accepted: Accepted) -> Option<TcpStream> {
     match accepted {
         Ok((stream, _)) => {
             // Responses are small; Nagle's algorithm would hold each back until the last is

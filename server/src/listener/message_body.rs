@@ -31,10 +31,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 use tonic::{Status, body::Body};
 
-use super::{
-    decoded_size::decoded_structure_bytes,
-    inflate::{Encoding, InflateError, Inflater},
-};
+use super::inflate::{Encoding, InflateError, Inflater};
 use crate::status::Refusal;
 
 // The framing is that of "Length-Prefixed-Message" in gRPC over HTTP/2: one byte that says whether
@@ -85,17 +82,17 @@ pub(crate) struct TenantBudget {
 }
 
 impl TenantBudget {
-    fn nothing(&self) -> TenantPermit {
+    pub(crate) fn nothing(&self) -> TenantPermit {
         self.budget.0.nothing(&self.tenant)
     }
 
     /// Lets a permit hold at least so many bytes.
-    fn grow_to(&self, permit: &mut TenantPermit, bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn grow_to(&self, permit: &mut TenantPermit, bytes: usize) -> Result<(), Refusal> {
         let missing = bytes.saturating_sub(permit.amount() as usize);
         self.grow(permit, missing)
     }
 
-    fn grow(&self, permit: &mut TenantPermit, bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn grow(&self, permit: &mut TenantPermit, bytes: usize) -> Result<(), Refusal> {
         let resource = SharedResource::InFlightBytes;
         permit
             .grow(bytes as u64)
@@ -109,6 +106,29 @@ pub(crate) struct Charge {
     _permit: TenantPermit,
     /// Its length after decompression.
     pub(crate) bytes: usize,
+}
+
+impl Charge {
+    /// Of a message that is whole and inflated: its length, or its part of what its structure will
+    /// take, whichever is more.
+    pub(crate) fn settle(
+        rules: &MessageRules,
+        budget: &TenantBudget,
+        mut permit: TenantPermit,
+        message: &[u8],
+    ) -> Result<Self, Refusal> {
+        let (bytes, weight) = (message.len(), rules.weigh.map_or(0, |weigh| weigh(message)));
+        let limit = rules.bytes_max.saturating_mul(STRUCTURE_RATIO_MAX);
+        if weight > limit {
+            let what = "the memory in bytes for the request's logs and attributes";
+            return Err(Refusal::TooLarge { what, value: weight.to_string(), limit });
+        }
+        // Else as many requests as the budget has room for would together swell to many times of it.
+        let charged = bytes.max(weight / STRUCTURE_RATIO_MAX);
+        budget.grow_to(&mut permit, charged)?;
+        permit.shrink_to(charged as u64);
+        Ok(Self { _permit: permit, bytes })
+    }
 }
 
 /// The charges of messages that were passed on and not yet taken up, in order.
@@ -129,10 +149,42 @@ pub(crate) struct MessageRules {
     pub(crate) bytes_max: usize,
     /// From the first byte of a message to its last.
     pub(crate) read_timeout: Duration,
-    /// Whether messages are batches, whose decoded structure is bounded too.
-    pub(crate) batches: bool,
+    /// What the structure of a message takes once decoded, bytes, where that is bounded too.
+    pub(crate) weigh: Option<fn(&[u8]) -> usize>,
     /// Whether the request is a stream of messages.
     pub(crate) stream: bool,
+}
+
+impl MessageRules {
+    /// What a message will take. What comes out of a compressed one is not known yet: charging only
+    /// the compressed length would let many requests in that together outgrow the budget once they
+    /// are inflated; charging the bound for each would refuse a few hundred small ones.
+    /// [`Charge::settle`] corrects the guess.
+    pub(crate) fn expected_bytes(&self, length: usize, is_compressed: bool) -> usize {
+        let ratio = if is_compressed { COMPRESSION_RATIO_GUESS } else { 1 };
+        length.saturating_mul(ratio).min(self.bytes_max)
+    }
+
+    pub(crate) fn too_large(&self, value: String) -> Refusal {
+        Refusal::TooLarge { what: "the request in bytes", value, limit: self.bytes_max }
+    }
+
+    /// Until when the next bytes of a message must come that must be whole by `end`.
+    pub(crate) fn next_bytes_by(&self, end: Instant) -> Instant {
+        end.min(Instant::now() + self.read_timeout / SILENCE_PART)
+    }
+
+    pub(crate) fn timed_out(&self) -> Refusal {
+        let seconds = self.read_timeout.as_secs();
+        Refusal::Unavailable {
+            reason: "READ_TIMEOUT",
+            message: format!(
+                "the request was not complete within {seconds} s, or nothing of it came for a \
+                 tenth of that: send it again"
+            ),
+            retry_after: TIMEOUT_RETRY_AFTER,
+        }
+    }
 }
 
 type Room = Pin<Box<dyn Future<Output = TenantPermit> + Send>>;
@@ -226,7 +278,7 @@ impl MessageBody {
         let length = header.get_u32() as usize;
         // Refused by its header, before a byte of it takes memory.
         if length > self.rules.bytes_max {
-            return Err(self.too_large(length.to_string()));
+            return Err(self.rules.too_large(length.to_string()));
         }
         let head = Head { compressed, length };
         let mut permit = self.budget.nothing();
@@ -248,13 +300,8 @@ impl MessageBody {
         Ok(State::Waiting { head, room: Box::pin(room) })
     }
 
-    /// What a message will take. What comes out of a compressed one is not known yet: charging only
-    /// the compressed length would let many requests in that together outgrow the budget once they
-    /// are inflated; charging the bound for each would refuse a few hundred small ones.
-    /// [`Self::finish_message`] corrects the guess.
     fn expected_bytes(&self, head: Head) -> usize {
-        let ratio = if head.compressed { COMPRESSION_RATIO_GUESS } else { 1 };
-        head.length.saturating_mul(ratio).min(self.rules.bytes_max)
+        self.rules.expected_bytes(head.length, head.compressed)
     }
 
     fn finish_message(&mut self, head: Head, mut permit: TenantPermit) -> Result<Bytes, Refusal> {
@@ -262,16 +309,10 @@ impl MessageBody {
         self.budget.grow_to(&mut permit, self.expected_bytes(head))?;
         let framed = self.buffer.split_to(HEADER_BYTES + head.length).freeze();
         let message = if head.compressed { self.inflate(&framed[HEADER_BYTES..])? } else { framed };
-        let payload = &message[HEADER_BYTES..];
-        if self.rules.batches {
-            self.check_structure(payload)?;
-        }
-        let bytes = payload.len();
-        self.budget.grow_to(&mut permit, bytes)?;
-        permit.shrink_to(bytes as u64);
+        let charge = Charge::settle(&self.rules, &self.budget, permit, &message[HEADER_BYTES..])?;
         // Before the message is passed on, so that the handler that gets it finds its charge: both
         // go in the order of the messages.
-        self.charges.0.lock().push_back(Charge { _permit: permit, bytes });
+        self.charges.0.lock().push_back(charge);
         self.state = State::Idle;
         let has_more = !self.buffer.is_empty();
         self.deadline = has_more.then(|| Deadline::new(self.rules.read_timeout));
@@ -287,7 +328,9 @@ impl MessageBody {
         out.resize(HEADER_BYTES, 0);
         match self.inflater.inflate(self.encoding, compressed, bytes_max, &mut out) {
             Ok(()) => {}
-            Err(InflateError::TooLarge) => return Err(self.too_large(format!("over {bytes_max}"))),
+            Err(InflateError::TooLarge) => {
+                return Err(self.rules.too_large(format!("over {bytes_max}")));
+            }
             Err(InflateError::Malformed(cause)) => {
                 return Err(malformed(&format!("a message cannot be decompressed: {cause}")));
             }
@@ -295,18 +338,6 @@ impl MessageBody {
         let length = (out.len() - HEADER_BYTES) as u32;
         out[1..HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
         Ok(out.into())
-    }
-
-    fn check_structure(&self, payload: &[u8]) -> Result<(), Refusal> {
-        let (value, limit) = (
-            decoded_structure_bytes(payload),
-            self.rules.bytes_max.saturating_mul(STRUCTURE_RATIO_MAX),
-        );
-        if value <= limit {
-            return Ok(());
-        }
-        let what = "the memory in bytes for the batch's logs and attributes";
-        Err(Refusal::TooLarge { what, value: value.to_string(), limit })
     }
 
     fn read_more(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Progress>, Refusal>> {
@@ -348,20 +379,7 @@ impl MessageBody {
     ) -> Poll<Result<Option<Progress>, Refusal>> {
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
         ready!(deadline.sleep.as_mut().poll(context));
-        let seconds = self.rules.read_timeout.as_secs();
-        Poll::Ready(Err(Refusal::Unavailable {
-            reason: "READ_TIMEOUT",
-            message: format!(
-                "the request was not complete within {seconds} s, or nothing of it came for a \
-                 tenth of that: send it again"
-            ),
-            retry_after: TIMEOUT_RETRY_AFTER,
-        }))
-    }
-
-    fn too_large(&self, value: String) -> Refusal {
-        let what = "the request in bytes";
-        Refusal::TooLarge { what, value, limit: self.rules.bytes_max }
+        Poll::Ready(Err(self.rules.timed_out()))
     }
 }
 
@@ -386,7 +404,7 @@ enum Progress {
     End,
 }
 
-fn malformed(what: &str) -> Refusal {
+pub(crate) fn malformed(what: &str) -> Refusal {
     Refusal::Malformed(format!("the request cannot be read: {what}"))
 }
 
@@ -431,12 +449,13 @@ mod tests {
     use tonic_types::StatusExt;
 
     use super::*;
+    use crate::listener::decoded_size::decoded_structure_bytes;
 
     const LIMIT: usize = 10_000;
 
     fn rules(stream: bool) -> MessageRules {
         let read_timeout = Duration::from_secs(30);
-        MessageRules { bytes_max: LIMIT, read_timeout, batches: false, stream }
+        MessageRules { bytes_max: LIMIT, read_timeout, weigh: None, stream }
     }
 
     /// A body of these chunks, which then ends or stays open.
@@ -599,7 +618,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_would_swell_when_decoded_is_to_be_split() {
-        let rules = MessageRules { batches: true, ..rules(false) };
+        let rules = MessageRules { weigh: Some(decoded_structure_bytes), ..rules(false) };
         let bench = Bench { rules, ..Bench::new(false) };
         let batch =
             v1::Batch { records: vec![v1::LogRecord::default(); 4_000], ..v1::Batch::default() };
@@ -688,7 +707,7 @@ mod tests {
             chunk_bytes in 1..50_usize,
         ) {
             let bytes = if well_framed { framed(flag, &bytes) } else { bytes };
-            let bench = Bench { rules: MessageRules { batches: true, ..rules(true) }, ..Bench::new(true) };
+            let bench = Bench { rules: MessageRules { weigh: Some(decoded_structure_bytes), ..rules(true) }, ..Bench::new(true) };
             let read = bench.read(&bytes, chunk_bytes);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let (payloads, refusal) = runtime.unwrap().block_on(read);

@@ -9,3 +9,4 @@ pub(crate) mod message_body;
 pub(crate) mod response_body;
 pub(crate) mod seat;
 pub(crate) mod tls;
+pub(crate) mod whole_body;

@@ -1,4 +1,4 @@
-//! TLS on the one port: the server's certificate, and if a CA of clients is given, only clients
+//! TLS on every port: the server's certificate, and if a CA of clients is given, only clients
 //! with a certificate of it.
 //!
 //! The files are read when the process starts and looked at again while it runs, so that a renewed

@@ -266,7 +266,9 @@ impl QueryService for QueryHandler {
         // left out.
         let sums = self.storage.producer_totals(tenant, service).await.map_err(Refusal::from)?;
         let listed = self.storage.delivery_report(tenant, service).await.map_err(Refusal::from)?;
-        Ok(Response::new(response::delivery_report(listed, sums)))
+        let repeated_logs = self.storage.repeated_logs(tenant).await.map_err(Refusal::from)?;
+        let report = response::delivery_report(listed, sums);
+        Ok(Response::new(v1::DeliveryReportResponse { repeated_logs, ..report }))
     }
 }
 

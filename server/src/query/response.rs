@@ -133,7 +133,7 @@ pub(crate) fn delivery_report(
     let left = RESPONSE_BYTES_MAX.saturating_sub(used);
     let (producers, _) = cut_at(left, 0, listed.into_iter().map(producer));
     let truncated = is_cut || (producers.len() as u64) < known;
-    v1::DeliveryReportResponse { producers, truncated, totals }
+    v1::DeliveryReportResponse { producers, truncated, totals, repeated_logs: 0 }
 }
 
 fn totals(of: ProducerTotals) -> v1::ProducerTotals {

@@ -156,7 +156,7 @@ fn zstd_bomb(mebibytes: usize) -> Vec<u8> {
 }
 
 /// The most memory this process has had resident, bytes.
-fn memory_peak_bytes() -> usize {
+pub(crate) fn memory_peak_bytes() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10

@@ -92,7 +92,7 @@ impl Bench {
         };
         let serving = tasks.clone();
         tasks.spawn("server", Fate::MayEnd, async move {
-            logweir_server::run(config, ports, listener, &serving, clock).await.unwrap();
+            logweir_server::run(config, ports, vec![listener], &serving, clock).await.unwrap();
             done.send_replace(true);
         });
         let endpoint = match secrets.client {

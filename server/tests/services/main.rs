@@ -11,5 +11,6 @@ mod harness;
 mod http;
 mod ingest;
 mod models;
+mod otlp;
 mod query;
 mod tls;

@@ -64,6 +64,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     maintaining::upkeep_changes_no_answer(&fresh()).await;
     maintaining::a_folded_batch_is_still_known(&fresh()).await;
     maintaining::old_dead_letters_leave_but_those_of_acknowledged_logs(&fresh()).await;
+    producers::repeats_of_senders_without_an_account_are_counted(&fresh()).await;
     producers::sums_are_those_of_the_accounts(&fresh()).await;
     producers::many_reasons_are_kept_as_few(&fresh()).await;
     producers::idle_producers_leave_the_list_and_stay_known(&fresh()).await;

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use logweir_core::{
-    identity::ProducerId,
+    identity::{ProducerId, Tenant},
     record::{Account, ScoredBatch},
 };
 
 use super::{
     NOW, StorageUnderTest,
-    sample::{HOUR, batch, by, empty_batch, maintain, service, store, tenant},
+    sample::{HOUR, batch, by, empty_batch, maintain, search_all, service, store, tenant},
 };
 use crate::{
     PRODUCERS_MAX, ProducerReport, ProducerTotals, Storage, WriteOutcome,
@@ -96,6 +96,33 @@ pub(super) async fn sums_are_those_of_the_accounts(test: &impl StorageUnderTest)
     assert_eq!(sums(&*storage).await, added_up(&listed(&*storage).await));
     maintain(&*storage, NOW + 91 * 24 * HOUR).await;
     assert_eq!(sums(&*storage).await, []);
+}
+
+pub(super) async fn repeats_of_senders_without_an_account_are_counted(
+    test: &impl StorageUnderTest,
+) {
+    let storage = test.open().await;
+    let sent = batch(1, "payments", 5, Duration::ZERO);
+    let later = |seconds| {
+        let received_at = sent.received_at + Duration::from_secs(seconds);
+        ScoredBatch { received_at, ..sent.clone() }
+    };
+    let with_account = by(1, 1, 5, batch(2, "payments", 5, Duration::ZERO));
+    let again = ScoredBatch { received_at: later(1).received_at, ..with_account.clone() };
+    assert_eq!(storage.repeated_logs(&tenant()).await.unwrap(), 0);
+    for (written, repeated) in [
+        (vec![sent.clone(), with_account], 0),
+        // By the queue once more.
+        (vec![sent.clone()], 0),
+        (vec![later(1)], 5),
+        (vec![later(1), sent.clone(), again], 5),
+        (vec![later(2)], 10),
+    ] {
+        storage.write(written.into()).await.unwrap();
+        assert_eq!(storage.repeated_logs(&tenant()).await.unwrap(), repeated);
+    }
+    assert_eq!(storage.repeated_logs(&Tenant::new("other").unwrap()).await.unwrap(), 0);
+    assert_eq!(search_all(&*storage, &tenant(), "", 100).await.len(), 10);
 }
 
 pub(super) async fn many_reasons_are_kept_as_few(test: &impl StorageUnderTest) {

@@ -201,6 +201,10 @@ impl ReadLogs for PostgresStorage {
     ) -> Result<Vec<ProducerTotals>, StorageError> {
         self.snapshot(tenant, async |db| reports::producer_totals(db, tenant, service).await).await
     }
+
+    async fn repeated_logs(&self, tenant: &Tenant) -> Result<u64, StorageError> {
+        self.snapshot(tenant, async |db| reports::repeated_logs(db, tenant).await).await
+    }
 }
 
 #[async_trait]

@@ -20,7 +20,7 @@ use super::{
 use crate::StorageError;
 
 /// The version that this program knows.
-pub(super) const KNOWN: u32 = 11;
+pub(super) const KNOWN: u32 = 12;
 
 const INITIAL: &str = include_str!("../../migrations/postgres/0001_initial.sql");
 /// What was changed since, from the second version on.
@@ -35,6 +35,7 @@ const CHANGES: [&str; KNOWN as usize - 1] = [
     include_str!("../../migrations/postgres/0009_producers.sql"),
     include_str!("../../migrations/postgres/0010_numbers.sql"),
     include_str!("../../migrations/postgres/0011_bulk.sql"),
+    include_str!("../../migrations/postgres/0012_repeats.sql"),
 ];
 const INDEXES: &str = include_str!("../../migrations/postgres/0001_indexes.sql");
 

@@ -353,6 +353,11 @@ impl ReadLogs for SqliteStorage {
             .run(tenant, move |db, _| reports::producer_totals(db, &named, service.as_ref()))
             .await
     }
+
+    async fn repeated_logs(&self, tenant: &Tenant) -> Result<u64, StorageError> {
+        let named = tenant.clone();
+        self.readers.run(tenant, move |db, _| reports::repeated_logs(db, &named)).await
+    }
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::errors::Fault;
 use crate::StorageError;
 
-pub(super) const MIGRATIONS: [&str; 13] = [
+pub(super) const MIGRATIONS: [&str; 14] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_heartbeats.sql"),
     include_str!("../../migrations/sqlite/0003_template_aliases.sql"),
@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: [&str; 13] = [
     include_str!("../../migrations/sqlite/0011_numbers.sql"),
     include_str!("../../migrations/sqlite/0012_bulk.sql"),
     include_str!("../../migrations/sqlite/0013_bucket_usage.sql"),
+    include_str!("../../migrations/sqlite/0014_repeats.sql"),
 ];
 
 /// The version that this program knows.

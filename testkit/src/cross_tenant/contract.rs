@@ -1,10 +1,15 @@
 //! What can be called, as the descriptors tell it: a new rpc is here without any work.
 
 use logweir_proto::v1;
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 
-/// The package whose rpcs need a token. What stands outside it is open to everybody, like health.
-const PACKAGE: &str = "logweir.v1";
+/// The packages whose rpcs need a token. What stands outside them is open to everybody, like health.
+const PACKAGES: [&str; 2] = ["logweir.v1", OTLP_PACKAGE];
+/// Of what OpenTelemetry has services for, logs alone are taken.
+const OTLP: &str = "opentelemetry.";
+const OTLP_PACKAGE: &str = "opentelemetry.proto.collector.logs.v1";
+/// OTLP's one rpc, which brings logs.
+const EXPORT: &str = "Export";
 /// First words of the names of rpcs that change what is stored. A walk of what a tenant sees calls
 /// the others only; one that changes something and is not here shows, as two walks then differ.
 const CHANGING: [&str; 13] = [
@@ -31,13 +36,18 @@ impl Contract {
         let mut pool = DescriptorPool::new();
         let sets = [
             v1::FILE_DESCRIPTOR_SET,
+            opentelemetry_proto::DESCRIPTORS,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         ];
         for set in sets {
             pool.decode_file_descriptor_set(set).expect("the descriptors are compiled in");
         }
-        let services: Vec<_> = pool.services().collect();
+        let is_served = |service: &ServiceDescriptor| {
+            let package = service.package_name();
+            package == OTLP_PACKAGE || !package.starts_with(OTLP)
+        };
+        let services: Vec<_> = pool.services().filter(is_served).collect();
         let methods = services.iter().flat_map(|service| service.methods());
         Self { methods: methods.map(Method::new).collect() }
     }
@@ -80,12 +90,12 @@ impl Method {
 
     /// Whether it needs no token.
     pub(super) fn is_public(&self) -> bool {
-        self.descriptor.parent_service().package_name() != PACKAGE
+        !PACKAGES.contains(&self.descriptor.parent_service().package_name())
     }
 
     /// Whether it changes what is stored.
     pub(super) fn changes(&self) -> bool {
-        CHANGING.iter().any(|word| self.name().starts_with(word))
+        self.name() == EXPORT || CHANGING.iter().any(|word| self.name().starts_with(word))
     }
 
     /// Whether its stream may stay open for as long as the caller likes.
@@ -106,6 +116,7 @@ mod tests {
         }
         assert!(contract.method("PutRule").changes() && !contract.method("GetLog").changes());
         assert!(contract.method("Check").is_public() && !contract.method("Ingest").is_public());
-        assert_eq!(contract.services().len(), 7);
+        assert!(contract.method(EXPORT).changes() && !contract.method("ExportLogs").changes());
+        assert_eq!(contract.services().len(), 8);
     }
 }

@@ -93,6 +93,12 @@ impl ReportArgs {
             output.table(&header, listed.chain(sums.iter().map(row_of_totals)).collect())?;
         }
         output.flush()?;
+        if answer.repeated_logs > 0 && !output.json {
+            let logs = grouped(answer.repeated_logs);
+            say(&format!(
+                "{logs} logs came again from senders without an account, and add nothing"
+            ));
+        }
         let missing = missing(&answer);
         if missing > 0 && !output.json {
             say(&format!("{} logs are missing", grouped(missing)));
@@ -218,6 +224,7 @@ mod tests {
             producers: listed.into(),
             truncated: true,
             totals: Vec::new(),
+            ..v1::DeliveryReportResponse::default()
         };
         assert_eq!((missing(&older), is_unknown(&older)), (3, true));
         let totals = vec![v1::ProducerTotals { missing: 8, ..Default::default() }];

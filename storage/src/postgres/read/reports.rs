@@ -226,6 +226,12 @@ pub(crate) async fn producer_totals(
     db.query_typed(&select, &values).await?.iter().map(totals_of_service).collect()
 }
 
+pub(crate) async fn repeated_logs(db: &Transaction<'_>, tenant: &Tenant) -> Result<u64, Fault> {
+    let select = "SELECT logs FROM repeats WHERE tenant = $1";
+    let rows = db.query_typed(select, &[(&tenant.as_str() as _, Type::TEXT)]).await?;
+    Ok(rows.first().map_or(Ok(0), |row| rows::get::<i64>(row, 0))?.cast_unsigned())
+}
+
 fn totals_of_service(row: &Row) -> Result<ProducerTotals, Fault> {
     let mut figures = Figures::default();
     for (column, figure) in (1..).zip(&mut figures) {

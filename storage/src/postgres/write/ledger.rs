@@ -106,6 +106,8 @@ async fn enter(
         sent.iter().map(|sent| sent.map(|sent| sent.sequence as i64)).collect();
     let stored: Vec<i32> = entries.iter().map(|batch| batch.records.len() as i32).collect();
     let dead_lettered: Vec<i32> = entries.iter().map(|batch| batch.rejected.len() as i32).collect();
+    let received: Vec<i64> =
+        entries.iter().map(|batch| batch.received_at.as_unix_nanos()).collect();
     let (now, _) = Timestamptz::of(now);
     // One statement with arrays for all batches: one round trip, whatever their number. DO NOTHING
     // waits for another transaction that has entered the same id, and so tells a repeat that is
@@ -113,9 +115,9 @@ async fn enter(
     let rows = db
         .query_typed(
             "INSERT INTO batches (tenant, batch_id, checksum, producer_id, sequence, stored,
-                                  dead_lettered, committed_at)
-             SELECT *, $8 FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::uuid[], $5::bigint[],
-                                      $6::int[], $7::int[])
+                                  dead_lettered, received_unix_nano, committed_at)
+             SELECT *, $9 FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::uuid[], $5::bigint[],
+                                      $6::int[], $7::int[], $8::bigint[])
              ON CONFLICT DO NOTHING RETURNING tenant, batch_id",
             &[
                 (&tenants, Type::TEXT_ARRAY),
@@ -125,6 +127,7 @@ async fn enter(
                 (&sequences, Type::INT8_ARRAY),
                 (&stored, Type::INT4_ARRAY),
                 (&dead_lettered, Type::INT4_ARRAY),
+                (&received, Type::INT8_ARRAY),
                 (&now, Type::TIMESTAMPTZ),
             ],
         )
@@ -242,6 +245,39 @@ pub(crate) async fn correct(db: &Transaction<'_>, settled: &[Settled<'_>]) -> Re
             (&stored, Type::INT4_ARRAY),
             (&dead_lettered, Type::INT4_ARRAY),
         ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Counts repeats of senders without an account. What the queue hands out once more is none.
+pub(crate) async fn note_repeats(
+    db: &Transaction<'_>,
+    repeats: &[&ScoredBatch],
+) -> Result<(), Fault> {
+    // The last one of each id: a statement must not touch a row twice.
+    let mut last: BTreeMap<Key, i64> = BTreeMap::new();
+    for batch in repeats.iter().filter(|batch| batch.producer.is_none()) {
+        let key = (batch.tenant.clone(), batch.batch_id.0);
+        let received = last.entry(key).or_insert(i64::MIN);
+        *received = (*received).max(batch.received_at.as_unix_nanos());
+    }
+    if last.is_empty() {
+        return Ok(());
+    }
+    let (tenants, ids) = columns(last.keys());
+    let received: Vec<i64> = last.values().copied().collect();
+    db.execute_typed(
+        "WITH again AS (
+             UPDATE batches b SET received_unix_nano = of.received
+             FROM unnest($1::text[], $2::uuid[], $3::bigint[]) AS of (tenant, batch_id, received)
+             WHERE b.tenant = of.tenant AND b.batch_id = of.batch_id
+                 AND coalesce(b.received_unix_nano, 0) < of.received
+             RETURNING b.tenant, b.stored + b.dead_lettered AS logs)
+         INSERT INTO repeats (tenant, logs)
+         SELECT tenant, sum(logs) FROM again GROUP BY tenant ORDER BY tenant
+         ON CONFLICT (tenant) DO UPDATE SET logs = repeats.logs + excluded.logs",
+        &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY), (&received, Type::INT8_ARRAY)],
     )
     .await?;
     Ok(())

@@ -70,7 +70,7 @@ impl WriteLogs for PostgresStorage {
             self.told(fault)
         })?;
         fault::step("write_after_commit");
-        ledger_rules::count(&outcomes);
+        ledger_rules::count(&batches, &outcomes);
         histogram!("logweir_storage_write_seconds").record(started.elapsed().as_secs_f64());
         Ok(outcomes)
     }
@@ -339,9 +339,13 @@ async fn settle(
     now: Timestamp,
 ) -> Result<Vec<WriteOutcome>, Fault> {
     let (mut outcomes, mut settled, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+    let mut repeats = Vec::new();
     for Entry { batch, admission, mut unstorable } in entries {
         // They were found in two ways, of which one goes by service and time.
         unstorable.sort_by_key(|rejected| rejected.record.index);
+        if admission == Admission::Duplicate {
+            repeats.push(batch);
+        }
         let of = ledger_rules::settle(batch, admission, unstorable);
         if let Some(entry) = of.entry {
             let dead_lettered = of.put_aside.len() as u32;
@@ -353,6 +357,8 @@ async fn settle(
     ledger::note(db, &settled).await?;
     put_aside(db, &letters, now).await?;
     ledger::correct(db, &settled).await?;
+    // Last, and mostly of nothing: a tenant's count is a row that others wait for.
+    ledger::note_repeats(db, &repeats).await?;
     Ok(outcomes)
 }
 

@@ -7,7 +7,7 @@ use logweir_core::{
     record::{Account, Level, Template},
     timestamp::Timestamp,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::aggregate::service_of;
 use crate::sqlite::read::rows;
@@ -189,6 +189,12 @@ pub(crate) fn producer_totals(
         totals.push(ProducerTotals::of(service_of(row, 0)?, figures));
     }
     Ok(totals)
+}
+
+pub(crate) fn repeated_logs(db: &Connection, tenant: &Tenant) -> Result<u64, Fault> {
+    let select = "SELECT logs FROM repeats JOIN tenants USING (tenant_id) WHERE name = ?1";
+    let logs = db.prepare_cached(select)?.query_row([tenant.as_str()], |row| row.get(0));
+    Ok(logs.optional()?.unwrap_or(0))
 }
 
 fn producer_report(row: &Row<'_>) -> Result<ProducerReport, Fault> {

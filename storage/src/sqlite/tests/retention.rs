@@ -280,6 +280,7 @@ async fn a_directory_of_the_version_before_is_counted_when_it_is_opened() {
          CREATE INDEX dead_letters_by_tenant ON dead_letters (tenant_id, dead_letter_id);
          ALTER TABLE heartbeats DROP COLUMN regular_committed_unix_nano;
          ALTER TABLE heartbeats DROP COLUMN bulk_tenants;
+         DROP TABLE repeats; ALTER TABLE batches DROP COLUMN received_unix_nano;
          PRAGMA user_version = 8"
     ))
     .unwrap();

@@ -91,8 +91,8 @@ impl Ledger {
     ) -> rusqlite::Result<Option<i64>> {
         let mut insert = db.prepare_cached(
             "INSERT INTO batches (tenant_id, batch_id, checksum, committed_unix_seconds,
-                                  producer_key, sequence, stored, dead_lettered)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+                                  producer_key, sequence, stored, dead_lettered, received_unix_nano)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
         )?;
         let inserted = insert.execute(params![
             tenant_id,
@@ -103,6 +103,7 @@ impl Ledger {
             producer.map(|(_, sequence)| sequence as i64),
             batch.records.len(),
             batch.rejected.len(),
+            batch.received_at.as_unix_nanos(),
         ])?;
         *self.entered.entry(tenant_id).or_default() += inserted as i64;
         Ok((inserted == 1).then(|| db.last_insert_rowid()))
@@ -162,6 +163,31 @@ impl Ledger {
         rows.sort_unstable_by_key(|row| row.key);
         rows.iter().try_for_each(|row| row.save(db, true))
     }
+}
+
+/// Counts a repeat of a sender without an account. What the queue hands out once more is none.
+pub(crate) fn note_repeat(
+    db: &Connection,
+    tenant_id: i64,
+    batch: &ScoredBatch,
+) -> rusqlite::Result<()> {
+    if batch.producer.is_some() {
+        return Ok(());
+    }
+    let later = db
+        .prepare_cached(
+            "UPDATE batches SET received_unix_nano = ?3
+             WHERE tenant_id = ?1 AND batch_id = ?2 AND ifnull(received_unix_nano, 0) < ?3",
+        )?
+        .execute(params![tenant_id, batch.batch_id.0, batch.received_at.as_unix_nanos()])?;
+    if later > 0 {
+        db.prepare_cached(
+            "INSERT INTO repeats (tenant_id, logs) VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET logs = logs + excluded.logs",
+        )?
+        .execute(params![tenant_id, batch.records.len() + batch.rejected.len()])?;
+    }
+    Ok(())
 }
 
 /// Adds entries of the ledger to what a tenant takes of the disk; fewer than none were folded.

@@ -95,7 +95,7 @@ pub(crate) fn write_batches(
     // A producer mostly has many batches in one write; its account is a single row, written once.
     ledger.save(db)?;
     fault::step("write_after_rows");
-    ledger_rules::count(&outcomes);
+    ledger_rules::count(batches, &outcomes);
     Ok(outcomes)
 }
 
@@ -313,6 +313,9 @@ fn settle(
     dead_letters: &mut DeadLetters<'_>,
     Entry { batch, tenant_id, admission, unstorable }: Entry<'_>,
 ) -> Result<WriteOutcome, Fault> {
+    if admission == Admission::Duplicate {
+        ledger::note_repeat(db, tenant_id, batch)?;
+    }
     let settled = ledger_rules::settle(batch, admission, unstorable);
     // No entry: a repeat, of which neither the ledger nor the account may count anything again.
     if let Some(entry_id) = settled.entry {

@@ -24,6 +24,7 @@ pub enum Case {
     RapidReset,
     IdleConnections,
     IngestFlood,
+    LargeRequests,
     RejectedLogs,
     OneOffPatterns,
     SubstringSearches,
@@ -48,7 +49,7 @@ pub struct Proof {
 
 impl Case {
     /// All of them, in the order in which they are tried.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AnnouncedBodies,
         Self::TrickledBodies,
         Self::UnreadAnswers,
@@ -57,6 +58,7 @@ impl Case {
         Self::RapidReset,
         Self::IdleConnections,
         Self::IngestFlood,
+        Self::LargeRequests,
         Self::RejectedLogs,
         Self::OneOffPatterns,
         Self::SubstringSearches,
@@ -87,6 +89,7 @@ impl Case {
             Self::RapidReset => "rapid-reset",
             Self::IdleConnections => "idle-connections",
             Self::IngestFlood => "ingest-flood",
+            Self::LargeRequests => "large-requests",
             Self::RejectedLogs => "rejected-logs",
             Self::OneOffPatterns => "one-off-patterns",
             Self::SubstringSearches => "substring-searches",
@@ -115,6 +118,7 @@ impl Case {
             Self::RapidReset => "requests that are taken back at once",
             Self::IdleConnections => "connections without a request, or idle after one",
             Self::IngestFlood => "large batches over eight connections, as fast as they go",
+            Self::LargeRequests => "OTLP requests of 30 MiB, 8 at a time",
             Self::RejectedLogs => "batches of logs that are all rejected",
             Self::OneOffPatterns => "messages of which each has a pattern of its own",
             Self::SubstringSearches => "16 searches at a time for what is nowhere",
@@ -139,6 +143,7 @@ impl Case {
             Self::RapidReset => ("resets", 10_000),
             Self::IdleConnections => ("connections held", 1_000),
             Self::IngestFlood => ("logs acknowledged", 10_000),
+            Self::LargeRequests => ("logs acknowledged", 1),
             Self::RejectedLogs => ("logs rejected", 10_000),
             Self::OneOffPatterns => ("patterns acknowledged", 5_000),
             // Dear as they are, few are answered in seconds.
@@ -185,6 +190,7 @@ impl Case {
             Self::RapidReset => wire::reset_rapidly(abuser).await,
             Self::IdleConnections => wire::idle(abuser).await,
             Self::IngestFlood => ingest::flood(abuser).await,
+            Self::LargeRequests => ingest::send_large_requests(abuser).await,
             Self::RejectedLogs => ingest::send_rejected(abuser).await,
             Self::OneOffPatterns => ingest::send_one_off_patterns(abuser).await,
             Self::ManyProducers => ingest::send_as_many_producers(abuser).await,

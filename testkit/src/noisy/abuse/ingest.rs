@@ -6,6 +6,11 @@ use logweir_proto::v1::{
     Account, Batch, DropCount, IngestRequest, LogRecord, Producer, Resource,
     ingest_service_client::IngestServiceClient,
 };
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::{ExportLogsServiceRequest, logs_service_client::LogsServiceClient},
+    common::v1::{AnyValue, any_value},
+    logs::v1::{LogRecord as OtlpRecord, ResourceLogs, ScopeLogs},
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tonic::{Status, transport::Channel};
 use uuid::Uuid;
@@ -22,6 +27,9 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const FLOOD_CONNECTIONS: usize = 8;
 const FLOOD_WORKERS: usize = 32;
 const FLOOD_LOGS: u64 = 5_000;
+const LARGE_WORKERS: usize = 8;
+const LARGE_LOGS: u64 = 100_000;
+const LARGE_LOG_BYTES: usize = 260;
 const REJECTED_LOGS: u64 = 1_000;
 const PATTERN_LOGS: u64 = 500;
 const PATTERN_SERVICES: u64 = 130;
@@ -62,6 +70,27 @@ pub(super) async fn flood(abuser: &Abuser) {
         send(abuser, channel, batch::batch(SERVICE, logs), "logs acknowledged")
     };
     abuser.repeat(FLOOD_CONNECTIONS, FLOOD_WORKERS, act).await;
+}
+
+/// As an OpenTelemetry collector that has a backlog: each request is many batches.
+pub(super) async fn send_large_requests(abuser: &Abuser) {
+    let act = async |abuser: Abuser, channel, number: u64| {
+        let first = number * LARGE_LOGS;
+        let log_records = (first..first + LARGE_LOGS).map(otlp_log).collect();
+        let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+        let logs = ResourceLogs { scope_logs, ..ResourceLogs::default() };
+        let sent = ExportLogsServiceRequest { resource_logs: vec![logs] };
+        LogsServiceClient::new(channel).export(abuser.request(sent)).await?;
+        abuser.tally.add("logs acknowledged", LARGE_LOGS);
+        Ok(())
+    };
+    abuser.repeat(CONNECTIONS, LARGE_WORKERS, act).await;
+}
+
+fn otlp_log(number: u64) -> OtlpRecord {
+    let text = format!("request {number} answered in {} ms; {:LARGE_LOG_BYTES$}", number % 97, "");
+    let body = Some(AnyValue { value: Some(any_value::Value::StringValue(text)) });
+    OtlpRecord { time_unix_nano: batch::now_unix_nano(), body, ..OtlpRecord::default() }
 }
 
 /// A few logs a second, for those who are to look at them.

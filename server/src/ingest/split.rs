@@ -1,0 +1,399 @@
+//! Requests that carry the logs of several services, and more than one batch may hold: each part is a
+//! batch of its own, and the request is answered once all of them are durable.
+//!
+//! How a request is split depends on its content alone, and what identifies the request gives each
+//! part its id: a request that is sent again is the same batches, of which the ledger knows those that
+//! it has. What is refused for ever (a resource that breaks a rule, a log) is counted and named, and
+//! takes nothing else along; what passes (a full queue) is answered for the whole request.
+
+use std::{collections::HashMap, time::Instant};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use logweir_core::{identity::BatchId, record::Resource, runtime::fault, wire};
+use logweir_proto::v1;
+use metrics::counter;
+
+use super::{
+    Envelope, Ingest,
+    validate::{check_resource, resolve_service},
+    validated,
+};
+use crate::{auth::Caller, status::Refusal};
+
+/// Parts that are published side by side, so that small ones share a commit.
+const SIDE_BY_SIDE_MAX: usize = 64;
+/// Memory of the parts that are published side by side, bytes: a quarter of what the queue in the
+/// process takes by default.
+const SIDE_BY_SIDE_BYTES_MAX: usize = 16 << 20;
+
+/// Of the reason that is told.
+const REASON_CHARACTERS_MAX: usize = 500;
+/// Why logs are rejected that are too large for any batch, as metrics show it.
+const TOO_LARGE: &str = "too_large_for_a_batch";
+
+/// The logs of one resource.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Group {
+    pub(crate) resource: v1::Resource,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Logs that become one batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Part {
+    pub(crate) records: Vec<v1::LogRecord>,
+    /// Of the logs as they are encoded.
+    pub(crate) bytes: usize,
+}
+
+/// Logs that will never be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Rejected {
+    pub(crate) logs: u64,
+    /// Why the first of them, for a person.
+    pub(crate) first: String,
+}
+
+impl Rejected {
+    /// Adds so many logs.
+    pub(crate) fn add(&mut self, logs: u64, why: impl FnOnce() -> String) {
+        if self.logs == 0 && logs > 0 {
+            // An answer is a line, and a resource may break a hundred rules.
+            self.first = why().chars().take(REASON_CHARACTERS_MAX).collect();
+        }
+        self.logs += logs;
+    }
+}
+
+/// A part on its way.
+struct Ready {
+    batch_id: BatchId,
+    resource: usize,
+    part: Part,
+}
+
+/// What of a request may be published.
+#[derive(Default)]
+struct Admitted {
+    resources: Vec<Resource>,
+    ready: Vec<Ready>,
+    rejected: Rejected,
+    /// The first that the token does not allow.
+    forbidden: Option<Refusal>,
+    /// Whether anything was refused for another reason.
+    is_otherwise_bad: bool,
+}
+
+impl Ingest {
+    /// Takes the parts of a request; what identifies the request, its hash or something random, is
+    /// `request`. Returns what was rejected of it, `rejected` before this included.
+    pub(crate) async fn ingest_split(
+        &self,
+        caller: &Caller,
+        groups: Vec<Group>,
+        request: [u8; 16],
+        rejected: Rejected,
+    ) -> Result<Rejected, Refusal> {
+        let began = Instant::now();
+        let outcome = self.limit_validate_publish_split(caller, groups, request, rejected).await;
+        self.note(began, outcome.as_ref().err());
+        outcome
+    }
+
+    async fn limit_validate_publish_split(
+        &self,
+        caller: &Caller,
+        groups: Vec<Group>,
+        request: [u8; 16],
+        rejected: Rejected,
+    ) -> Result<Rejected, Refusal> {
+        let Admitted { resources, ready, mut rejected, .. } =
+            self.admit_groups(caller, groups, request, rejected)?;
+        // For all parts at once: were each to pay when its turn comes, those before one that is refused
+        // would pay again with every retry, and the request might never get through.
+        self.check_rates(caller, &resources, &ready)?;
+        self.publish_parts(caller, &resources, ready, &mut rejected).await?;
+        fault::step("ingest_before_answer");
+        Ok(rejected)
+    }
+
+    /// Checks each resource by itself.
+    fn admit_groups(
+        &self,
+        caller: &Caller,
+        groups: Vec<Group>,
+        request: [u8; 16],
+        rejected: Rejected,
+    ) -> Result<Admitted, Refusal> {
+        let mut admitted = Admitted { rejected, ..Admitted::default() };
+        let too_large = admitted.rejected.logs;
+        counter!("logweir_logs_received_total").increment(too_large);
+        counter!("logweir_logs_rejected_total", "reason" => TOO_LARGE).increment(too_large);
+        admitted.is_otherwise_bad = too_large > 0;
+        let mut number = 0;
+        for Group { resource, parts } in groups {
+            let logs = parts.iter().map(|part| part.records.len() as u64).sum();
+            counter!("logweir_logs_received_total").increment(logs);
+            let bytes: usize = parts.iter().map(|part| part.bytes).sum();
+            counter!("logweir_bytes_received_total").increment(bytes as u64);
+            let first = number;
+            number += parts.len() as u32;
+            match self.resource(caller, resource) {
+                Err(refusal) => admitted.reject(logs, refusal),
+                Ok(resource) => {
+                    let position = admitted.resources.len();
+                    admitted.resources.push(resource);
+                    let numbered = (first..).zip(parts);
+                    admitted.ready.extend(numbered.map(|(number, part)| Ready {
+                        batch_id: caller.part_id(request, number),
+                        resource: position,
+                        part,
+                    }));
+                }
+            }
+        }
+        admitted.unless_forbidden()
+    }
+
+    fn resource(&self, caller: &Caller, sent: v1::Resource) -> Result<Resource, Refusal> {
+        check_resource(&sent, &self.limits)?;
+        let service = resolve_service(&sent.service, &caller.scope)?;
+        Ok(wire::resource_from_wire(sent, service))
+    }
+
+    fn check_rates(
+        &self,
+        caller: &Caller,
+        resources: &[Resource],
+        ready: &[Ready],
+    ) -> Result<(), Refusal> {
+        let mut costs = HashMap::new();
+        for Ready { resource, part, .. } in ready {
+            let resource = &resources[*resource];
+            let cost = costs.entry(&resource.service).or_insert([0, 0]);
+            cost[0] += part.records.len();
+            cost[1] += part.bytes + resource.heap_bytes();
+        }
+        let costs: Vec<_> = costs.into_iter().collect();
+        self.rates.check(&caller.tenant, &costs, Instant::now())
+    }
+
+    /// Publishes side by side as many parts as there is room for, each at least once none of the others
+    /// is under way: a request never waits for itself.
+    async fn publish_parts(
+        &self,
+        caller: &Caller,
+        resources: &[Resource],
+        ready: Vec<Ready>,
+        rejected: &mut Rejected,
+    ) -> Result<(), Refusal> {
+        let tenant = &caller.tenant;
+        let (mut publishing, mut bytes) = (FuturesUnordered::new(), 0);
+        let mut outcome = Ok(());
+        for Ready { batch_id, resource, part } in ready {
+            let resource = resources[resource].clone();
+            let envelope = Envelope { batch_id, received_at: (self.clock)(), resource };
+            let batch = validated(tenant, envelope, part.records, &self.limits);
+            rejected.add(batch.rejected.len() as u64, || batch.rejected[0].detail.clone());
+            let size = batch.heap_bytes();
+            let is_full = |parts: usize, bytes: usize| {
+                parts > 0
+                    && (parts >= SIDE_BY_SIDE_MAX
+                        || bytes + size > SIDE_BY_SIDE_BYTES_MAX
+                        || self.publisher.check_room(tenant).is_err())
+            };
+            while is_full(publishing.len(), bytes) {
+                note(publishing.next().await, &mut bytes, &mut outcome);
+            }
+            if outcome.is_err() {
+                break;
+            }
+            publishing.push(async move { (size, self.publish(batch).await) });
+            bytes += size;
+            // Polled now, so that it takes its room before the next one asks for some.
+            note(publishing.next().now_or_never().flatten(), &mut bytes, &mut outcome);
+            fault::step("ingest_between_parts");
+        }
+        // Those under way to their end, and none dropped half-way for another's refusal.
+        while let Some(published) = publishing.next().await {
+            note(Some(published), &mut bytes, &mut outcome);
+        }
+        outcome
+    }
+}
+
+/// Notes what became of a part, and that its bytes are no longer under way.
+fn note(
+    published: Option<(usize, Result<(), Refusal>)>,
+    bytes: &mut usize,
+    outcome: &mut Result<(), Refusal>,
+) {
+    let Some((size, result)) = published else { return };
+    *bytes -= size;
+    if let Err(refusal) = result {
+        *outcome = Err(refusal);
+    }
+}
+
+impl Admitted {
+    fn reject(&mut self, logs: u64, refusal: Refusal) {
+        let reason = refusal.reason();
+        counter!("logweir_logs_rejected_total", "reason" => reason).increment(logs);
+        self.rejected.add(logs, || refusal.to_string());
+        match refusal {
+            Refusal::PermissionDenied { .. } => {
+                self.forbidden.get_or_insert(refusal);
+            }
+            _ => self.is_otherwise_bad = true,
+        }
+    }
+
+    /// A request of which the token allows nothing is refused; one of which it allows a part is taken
+    /// in part.
+    fn unless_forbidden(self) -> Result<Self, Refusal> {
+        match self.forbidden {
+            Some(refusal) if self.ready.is_empty() && !self.is_otherwise_bad => Err(refusal),
+            _ => Ok(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use logweir_core::{
+        fairness::resource::{HeldShare, SharedResource},
+        identity::{Role, ServiceScope, Tenant},
+        limits::Limits,
+        record::Batch,
+        timestamp::Timestamp,
+    };
+    use logweir_queue::{PublishError, Publisher};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{
+        auth::{Access, Auth, issue, token_keys::TokenKeys},
+        config::RateConfig,
+        ingest::rate_limit::RateLimits,
+    };
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_760_000_000);
+
+    /// Takes batches, but for the one that comes at this turn.
+    struct Recorder {
+        taken: Mutex<BTreeMap<BatchId, usize>>,
+        turn: AtomicUsize,
+        refused: usize,
+    }
+
+    #[tonic::async_trait]
+    impl Publisher for Recorder {
+        async fn publish(&self, batch: Batch) -> Result<(), PublishError> {
+            tokio::task::yield_now().await;
+            if self.turn.fetch_add(1, Ordering::Relaxed) == self.refused {
+                let (what, retry_after) = ("the queue".into(), Duration::from_millis(1));
+                return Err(PublishError::Full { what, retry_after });
+            }
+            *self.taken.lock().entry(batch.batch_id).or_default() += batch.records.len();
+            Ok(())
+        }
+
+        fn check_ready(&self) -> Result<(), PublishError> {
+            Ok(())
+        }
+
+        fn check_room(&self, _tenant: &Tenant) -> Result<(), PublishError> {
+            Ok(())
+        }
+
+        fn held_shares(&self, _tenant: &Tenant) -> [HeldShare; 2] {
+            let resource = SharedResource::QueueBytes;
+            [HeldShare { resource, held: 0, held_max: 0 }; 2]
+        }
+
+        fn keeps_batches(&self) -> bool {
+            true
+        }
+
+        fn close(&self) {}
+    }
+
+    fn ingest(refused: usize) -> (Ingest, Arc<Recorder>) {
+        let (taken, turn) = Default::default();
+        let recorder = Arc::new(Recorder { taken, turn, refused });
+        let ingest = Ingest {
+            publisher: Arc::clone(&recorder) as _,
+            limits: Limits::default(),
+            rates: RateLimits::new(&RateConfig::default()),
+            clock: Arc::new(|| NOW),
+        };
+        (ingest, recorder)
+    }
+
+    fn caller() -> Arc<Caller> {
+        let (keys, tenant) = (TokenKeys::generate(), Tenant::default());
+        let hour = Duration::from_secs(3_600);
+        let (_, token) = issue(&keys, &tenant, &ServiceScope::Any, Role::Ingest, hour, NOW);
+        let auth = Auth::new(keys, Arc::new(|| NOW));
+        auth.admit(Some(format!("Bearer {token}").as_bytes()), Access::Ingest).unwrap()
+    }
+
+    /// So many parts of one log each, two of each service.
+    fn groups(parts: usize) -> Vec<Group> {
+        let part = || Part { records: vec![v1::LogRecord::default()], bytes: 10 };
+        let group = |number: usize| Group {
+            resource: v1::Resource { service: format!("s{number}"), ..Default::default() },
+            parts: vec![part(), part()],
+        };
+        (0..parts / 2).map(group).collect()
+    }
+
+    async fn send(
+        ingest: &Ingest,
+        caller: &Caller,
+        groups: Vec<Group>,
+    ) -> Result<Rejected, Refusal> {
+        ingest.ingest_split(caller, groups, [7; 16], Rejected::default()).await
+    }
+
+    #[tokio::test]
+    async fn a_request_of_which_a_part_is_refused_is_refused_and_a_retry_adds_what_is_missing() {
+        let caller = caller();
+        for refused in [0, 1, 99, 199] {
+            let (ingest, recorder) = ingest(refused);
+            let refusal = send(&ingest, &caller, groups(200)).await.unwrap_err();
+            assert!(refusal.retry_after().is_some(), "{refusal}");
+            let before = recorder.taken.lock().clone();
+            assert!(before.len() < 200);
+            assert_eq!(send(&ingest, &caller, groups(200)).await, Ok(Rejected::default()));
+            let after = recorder.taken.lock().clone();
+            assert_eq!(after.len(), 200, "the same parts have the same ids");
+            assert!(before.keys().all(|id| after.contains_key(id)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_resource_takes_no_other_along_and_changes_no_id() {
+        let (caller, (whole, all), (part, some)) =
+            (caller(), ingest(usize::MAX), ingest(usize::MAX));
+        send(&whole, &caller, groups(6)).await.unwrap();
+        let mut groups = groups(6);
+        groups[0].resource.service = "no name".into();
+        groups[1].resource.host = "x".repeat(257);
+        let rejected = send(&part, &caller, groups).await.unwrap();
+        assert_eq!(rejected.logs, 4);
+        assert!(rejected.first.contains("batch.resource.service"), "{rejected:?}");
+        let (all, some) = (all.taken.lock().clone(), some.taken.lock().clone());
+        assert_eq!(some.len(), 2);
+        assert!(some.keys().all(|id| all.contains_key(id)));
+    }
+}

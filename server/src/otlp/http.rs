@@ -1,0 +1,89 @@
+//! `POST /v1/logs`: OTLP over HTTP, answered in the form that it came in.
+
+use std::sync::Arc;
+
+use axum::{Router, body::Body, extract::State, routing::post};
+use hyper::{
+    HeaderMap, Request, Response,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
+};
+use metrics::counter;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use prost::Message;
+use serde_json::json;
+
+use super::door::{Door, Form};
+use crate::{
+    auth::{Access, layer::encoding},
+    status::{self, BodyFormat, Refusal},
+};
+
+/// The path.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    Router::new().route("/v1/logs", post(export).with_state(door))
+}
+
+async fn export(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
+    let format = format(request.headers());
+    // Who sent another one hears in the one that people can read.
+    let answered_in = format.as_ref().copied().unwrap_or(BodyFormat::Json);
+    match take(&door, format, request).await {
+        Ok(answer) => ok(&answer, answered_in),
+        Err(refusal) => {
+            let code = status::name(refusal.code());
+            counter!("logweir_requests_refused_total", "code" => code).increment(1);
+            refusal.into_http(answered_in)
+        }
+    }
+}
+
+async fn take(
+    door: &Door,
+    format: Result<BodyFormat, Refusal>,
+    request: Request<Body>,
+) -> Result<ExportLogsServiceResponse, Refusal> {
+    let (head, body) = request.into_parts();
+    let caller = door.auth.identify(&head.headers, &head.extensions, Access::Ingest)?;
+    let form = match format? {
+        BodyFormat::Protobuf => Form::Protobuf,
+        BodyFormat::Json => Form::Json,
+    };
+    let encoding = encoding(head.headers.get(CONTENT_ENCODING))?;
+    door.take(&caller, form, encoding, body, rand::random()).await
+}
+
+fn format(headers: &HeaderMap) -> Result<BodyFormat, Refusal> {
+    let sent = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    // Without parameters, such as a charset.
+    let media_type = sent.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let known = [BodyFormat::Protobuf, BodyFormat::Json].into_iter();
+    let mut found =
+        known.filter(|format| media_type.eq_ignore_ascii_case(format.media_type().as_bytes()));
+    found.next().ok_or_else(|| {
+        let sent: String = String::from_utf8_lossy(media_type).chars().take(64).collect();
+        let message = format!(
+            "the content type {sent:?} is not supported: use application/x-protobuf or \
+             application/json"
+        );
+        Refusal::Unsupported { reason: "CONTENT_TYPE_UNSUPPORTED", message }
+    })
+}
+
+fn ok(answer: &ExportLogsServiceResponse, format: BodyFormat) -> Response<Body> {
+    let body = match format {
+        BodyFormat::Protobuf => answer.encode_to_vec(),
+        BodyFormat::Json => json_text(answer).into_bytes(),
+    };
+    let mut response = Response::new(Body::from(body));
+    let media_type = HeaderValue::from_static(format.media_type());
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
+}
+
+fn json_text(answer: &ExportLogsServiceResponse) -> String {
+    let Some(partial) = &answer.partial_success else { return "{}".to_owned() };
+    // As a string, for so protobuf's mapping writes 64 bits.
+    let (rejected, message) = (partial.rejected_log_records.to_string(), &partial.error_message);
+    let partial = json!({ "rejectedLogRecords": rejected, "errorMessage": message });
+    json!({ "partialSuccess": partial }).to_string()
+}

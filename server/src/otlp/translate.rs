@@ -1,0 +1,289 @@
+//! What becomes of each field of an OTLP request, and where it is cut into batches. Pure: a request
+//! that is sent again is the same batches, whatever the settings are.
+//!
+//! The service and what else has a field of its own goes there; every other attribute is kept under its
+//! own name. What a log has beside its attributes is kept as attributes: `severity_text` unless it only
+//! names the level, `event.name`, `trace_flags`, `dropped_attributes_count`, and its scope as
+//! `otel.scope.version` and `otel.scope.…`; the scope's name is its logger. Schema URLs are not kept,
+//! nor when a log was observed if it says when it happened.
+
+use std::collections::HashMap;
+
+use logweir_core::record::Level;
+use logweir_proto::v1::{self, attribute::Value};
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest as Request,
+    common::v1::{InstrumentationScope, KeyValue},
+    logs::v1::LogRecord,
+    resource::v1::Resource,
+};
+use prost::Message;
+
+use super::{
+    repeat::time_unix_nano,
+    value::{attribute, text},
+};
+use crate::{
+    ingest::split::{Group, Part, Rejected},
+    status::Refusal,
+};
+
+/// Logs of a part: as many as a native batch has by default.
+const PART_RECORDS_MAX: usize = 10_000;
+/// Bytes of a part's logs, encoded; a log that is larger is a part by itself.
+const PART_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a log, encoded: what a native request may have by default. A larger one breaks other rules
+/// too, and would take a whole queue with it to the dead letters.
+const RECORD_BYTES_MAX: usize = 4 << 20;
+/// Bytes that the resource takes on the logs of a part, each of which gets its values; what the native
+/// door allows by default.
+const COPIES_BYTES_MAX: usize = 32 << 20;
+/// Bytes that scopes take on the logs of a request, each of which gets the values of its own.
+const SCOPE_COPIES_BYTES_MAX: usize = 64 << 20;
+/// Parts of a request: each is a message of the queue and an entry of the ledger.
+const PARTS_MAX: usize = 4_096;
+/// About what an attribute takes in memory besides its text.
+const ATTRIBUTE_BYTES: usize = 64;
+/// What SDKs call a service that was given no name.
+const UNKNOWN_SERVICE: &str = "unknown_service";
+const SERVICE_NAME: &str = "service.name";
+
+/// A request as batches.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Translation {
+    pub(super) groups: Vec<Group>,
+    pub(super) rejected: Rejected,
+}
+
+/// Translates a request; logs without the name of a service belong to `unnamed`.
+pub(super) fn translate(request: Request, unnamed: &str) -> Result<Translation, Refusal> {
+    let mut splitter = Splitter::default();
+    for logs in request.resource_logs {
+        let group = splitter.group(resource(logs.resource.unwrap_or_default(), unnamed));
+        for logs in logs.scope_logs {
+            let scope = scope(logs.scope.unwrap_or_default());
+            if !splitter.takes_copies(&scope, logs.log_records.len()) {
+                continue;
+            }
+            for log in logs.log_records {
+                splitter.add(group, record(log, &scope));
+            }
+        }
+    }
+    splitter.finish()
+}
+
+/// The service that logs without one belong to: the token's, or a name that says that it is not known.
+pub(super) fn unnamed(is_for_any_service: bool) -> &'static str {
+    if is_for_any_service { UNKNOWN_SERVICE } else { "" }
+}
+
+#[derive(Default)]
+struct Splitter {
+    groups: Vec<Group>,
+    /// Logs that a part may have, of each group.
+    records_max: Vec<usize>,
+    /// By the resource, encoded. A collector puts the same one into a request many times.
+    known: HashMap<Vec<u8>, usize>,
+    scope_copies_bytes: usize,
+    rejected: Rejected,
+}
+
+impl Splitter {
+    fn group(&mut self, resource: v1::Resource) -> usize {
+        let encoded = resource.encode_to_vec();
+        let memory = encoded.len() + resource.attributes.len() * ATTRIBUTE_BYTES;
+        *self.known.entry(encoded).or_insert_with(|| {
+            let records_max = COPIES_BYTES_MAX / memory.max(1);
+            self.records_max.push(records_max.clamp(1, PART_RECORDS_MAX));
+            self.groups.push(Group { resource, parts: Vec::new() });
+            self.groups.len() - 1
+        })
+    }
+
+    /// Whether there is room for the scope's values on so many logs; else the logs are rejected.
+    fn takes_copies(&mut self, scope: &Scope, logs: usize) -> bool {
+        let bytes = scope.bytes.saturating_mul(logs).saturating_add(self.scope_copies_bytes);
+        if bytes <= SCOPE_COPIES_BYTES_MAX {
+            self.scope_copies_bytes = bytes;
+            return true;
+        }
+        self.rejected.add(logs as u64, || {
+            format!(
+                "the memory in bytes for the values of scopes on each of the request's logs is \
+                 {bytes}, the limit is {SCOPE_COPIES_BYTES_MAX}: send fewer of them at once"
+            )
+        });
+        false
+    }
+
+    fn add(&mut self, group: usize, record: v1::LogRecord) {
+        let bytes = record.encoded_len();
+        if bytes > RECORD_BYTES_MAX {
+            self.rejected
+                .add(1, || format!("the log is {bytes} bytes, the limit is {RECORD_BYTES_MAX}"));
+            return;
+        }
+        let (parts, records_max) = (&mut self.groups[group].parts, self.records_max[group]);
+        let has_room =
+            |part: &Part| part.records.len() < records_max && part.bytes + bytes <= PART_BYTES_MAX;
+        match parts.last_mut().filter(|part| has_room(part)) {
+            Some(part) => {
+                part.bytes += bytes;
+                part.records.push(record);
+            }
+            None => parts.push(Part { bytes, records: vec![record] }),
+        }
+    }
+
+    fn finish(self) -> Result<Translation, Refusal> {
+        let parts: usize = self.groups.iter().map(|group| group.parts.len()).sum();
+        if parts > PARTS_MAX {
+            let what = "the number of batches that the request falls into";
+            return Err(Refusal::TooLarge { what, value: parts.to_string(), limit: PARTS_MAX });
+        }
+        Ok(Translation { groups: self.groups, rejected: self.rejected })
+    }
+}
+
+fn resource(sent: Resource, unnamed: &str) -> v1::Resource {
+    let mut resource = v1::Resource::default();
+    for KeyValue { key, value, key_strindex } in sent.attributes {
+        let field = match key.as_str() {
+            SERVICE_NAME => &mut resource.service,
+            "service.instance.id" => &mut resource.instance,
+            "service.version" => &mut resource.version,
+            "deployment.environment.name" => &mut resource.environment,
+            "cloud.region" => &mut resource.region,
+            "host.name" => &mut resource.host,
+            _ => {
+                let other = attribute(KeyValue { key, value, key_strindex });
+                resource.attributes.push(other);
+                continue;
+            }
+        };
+        *field = value.map(text).unwrap_or_default();
+    }
+    take_old_environment(&mut resource);
+    name_service(&mut resource, unnamed);
+    add_dropped(&mut resource.attributes, "resource.", sent.dropped_attributes_count);
+    resource
+}
+
+/// `deployment.environment` was renamed in version 1.27 of the semantic conventions.
+fn take_old_environment(resource: &mut v1::Resource) {
+    if !resource.environment.is_empty() {
+        return;
+    }
+    let is_old = |attribute: &v1::Attribute| {
+        attribute.key == "deployment.environment"
+            && matches!(attribute.value, Some(Value::StringValue(_)))
+    };
+    if let Some(position) = resource.attributes.iter().position(is_old)
+        && let Some(Value::StringValue(text)) = resource.attributes.remove(position).value
+    {
+        resource.environment = text;
+    }
+}
+
+fn name_service(resource: &mut v1::Resource, unnamed: &str) {
+    if !resource.service.is_empty() && !resource.service.starts_with(UNKNOWN_SERVICE) {
+        return;
+    }
+    let sent = std::mem::replace(&mut resource.service, unnamed.to_owned());
+    // Such as `unknown_service:java`, which still says something.
+    if sent != UNKNOWN_SERVICE {
+        add_text(&mut resource.attributes, SERVICE_NAME, sent);
+    }
+}
+
+/// What the logs of a scope get from it.
+struct Scope {
+    logger: String,
+    attributes: Vec<v1::Attribute>,
+    /// Of one copy.
+    bytes: usize,
+}
+
+fn scope(sent: InstrumentationScope) -> Scope {
+    let mut attributes: Vec<v1::Attribute> = sent.attributes.into_iter().map(attribute).collect();
+    for attribute in &mut attributes {
+        attribute.key.insert_str(0, "otel.scope.");
+    }
+    add_text(&mut attributes, "otel.scope.version", sent.version);
+    add_dropped(&mut attributes, "otel.scope.", sent.dropped_attributes_count);
+    let encoded: usize = attributes.iter().map(Message::encoded_len).sum();
+    let bytes = sent.name.len() + encoded + attributes.len() * ATTRIBUTE_BYTES;
+    Scope { logger: sent.name, attributes, bytes }
+}
+
+fn record(sent: LogRecord, scope: &Scope) -> v1::LogRecord {
+    let time_unix_nano = time_unix_nano(&sent);
+    // Of attributes with one name the last one stays: what the log itself says comes after its scope's.
+    let mut attributes = Vec::with_capacity(scope.attributes.len() + sent.attributes.len() + 1);
+    attributes.extend_from_slice(&scope.attributes);
+    attributes.extend(sent.attributes.into_iter().map(attribute));
+    let level = severity(sent.severity_number, sent.severity_text, &mut attributes);
+    add_text(&mut attributes, "event.name", sent.event_name);
+    add_dropped(&mut attributes, "", sent.dropped_attributes_count);
+    // The lower eight bits are W3C's trace flags, the others are reserved.
+    let flags = sent.flags & 0xff;
+    if flags != 0 {
+        attributes.push(int("trace_flags", flags.into()));
+    }
+    let trace_id = id::<16>(sent.trace_id, "logweir.invalid_trace_id", &mut attributes);
+    let span_id = id::<8>(sent.span_id, "logweir.invalid_span_id", &mut attributes);
+    v1::LogRecord {
+        time_unix_nano,
+        level: level.into(),
+        // One below 0 becomes one that no severity has, and so is rejected like those above 24.
+        severity_number: u32::try_from(sent.severity_number).unwrap_or(u32::MAX),
+        message: sent.body.map(text).unwrap_or_default(),
+        latency_ms: None,
+        trace_id,
+        span_id,
+        logger: scope.logger.clone(),
+        attributes,
+    }
+}
+
+/// The level that the text names where there is no number. The text is kept if it says more than the
+/// level's name.
+fn severity(number: i32, text: String, attributes: &mut Vec<v1::Attribute>) -> v1::Level {
+    let numbered = u8::try_from(number).ok().and_then(Level::from_severity_number);
+    let named = if number == 0 { text.parse::<Level>().ok() } else { None };
+    if !numbered.or(named).is_some_and(|level| level.as_str().eq_ignore_ascii_case(&text)) {
+        add_text(attributes, "severity_text", text);
+    }
+    named.map_or(v1::Level::Unspecified, logweir_core::wire::level_to_wire)
+}
+
+/// A trace's or span's id. Of another length it is none, as OTLP says (`logs.proto`), and kept as an
+/// attribute.
+fn id<const N: usize>(sent: Vec<u8>, key: &str, attributes: &mut Vec<v1::Attribute>) -> Vec<u8> {
+    if sent.is_empty() || sent.len() == N {
+        return sent;
+    }
+    add_text(attributes, key, hex::encode(sent));
+    Vec::new()
+}
+
+fn add_text(attributes: &mut Vec<v1::Attribute>, key: &str, text: String) {
+    if !text.is_empty() {
+        let value = Some(Value::StringValue(text));
+        attributes.push(v1::Attribute { key: key.to_owned(), value });
+    }
+}
+
+fn add_dropped(attributes: &mut Vec<v1::Attribute>, prefix: &str, count: u32) {
+    if count > 0 {
+        attributes.push(int(&format!("{prefix}dropped_attributes_count"), count.into()));
+    }
+}
+
+fn int(key: &str, number: i64) -> v1::Attribute {
+    v1::Attribute { key: key.to_owned(), value: Some(Value::IntValue(number)) }
+}
+
+#[cfg(test)]
+mod tests;
