@@ -31,7 +31,7 @@ use crate::{
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections that wait until they are taken; the system may have a lower bound, on Linux
-/// `net.core.somaxconn`, 4,096 by default.
+/// `net.core.somaxconn`, 4,096 by default since 5.4.
 // Who comes when it is full asks again after a second at the earliest.
 const CONNECTIONS_WAITING_MAX: u32 = 4_096;
 

@@ -26,7 +26,7 @@ const SEVERAL_PART: usize = 10;
 /// … or once it takes this long to be scored, or to be written, by what logs took lately: rejected logs
 /// and new patterns take several times what others do.
 const SEVERAL_TIME: Duration = Duration::from_millis(10);
-/// Of fewer rows most of the time is that of a transaction, whatever is in it.
+/// Fewer rows tell little, and a group is not made smaller.
 const PACE_ROWS_MIN: usize = 500;
 
 /// Forms groups.
@@ -151,23 +151,40 @@ pub(crate) enum Stage {
     Writing,
 }
 
-/// How long a row takes lately in each stage, seconds.
+/// How long groups take lately in each stage.
 #[derive(Default)]
-struct Pace([f64; 2]);
+struct Pace([StagePace; 2]);
+
+/// Times in seconds.
+struct StagePace {
+    /// What a group takes whatever is in it, as of a commit: the least that any took. Smaller groups would
+    /// not take less of it.
+    fixed: f64,
+    /// What a row takes beside that.
+    row: f64,
+}
+
+impl Default for StagePace {
+    fn default() -> Self {
+        Self { fixed: f64::INFINITY, row: 0.0 }
+    }
+}
 
 impl Pace {
     fn note(&mut self, stage: Stage, rows: usize, took: Duration) {
+        let (of_stage, took) = (&mut self.0[stage as usize], took.as_secs_f64());
+        of_stage.fixed = of_stage.fixed.min(took);
         if rows >= PACE_ROWS_MIN {
             // It rises at once and falls over a few groups: where logs of both kinds come, what is dear
             // must not follow what was cheap.
-            let (slowest, last) = (&mut self.0[stage as usize], took.as_secs_f64() / rows as f64);
-            *slowest = last.max(*slowest + (last - *slowest) / 4.0);
+            let (row, last) = (&mut of_stage.row, (took - of_stage.fixed) / rows as f64);
+            *row = last.max(*row + (last - *row) / 4.0);
         }
     }
 
     /// Rows that take no longer than this in the slower stage.
     fn rows_within(&self, time: Duration) -> usize {
-        let slower = self.0[0].max(self.0[1]);
+        let slower = self.0[0].row.max(self.0[1].row);
         ((time.as_secs_f64() / slower) as usize).max(PACE_ROWS_MIN)
     }
 }
@@ -276,10 +293,12 @@ mod tests {
     fn a_group_is_as_large_as_the_slower_stage_takes_in_time() {
         let (mut pace, time) = (Pace::default(), Duration::from_millis(20));
         assert!(pace.rows_within(time) > 1_000_000, "nothing is known yet");
+        let commit = Duration::from_millis(12);
         for _ in 0..40 {
+            pace.note(Stage::Scoring, 1, Duration::ZERO);
             pace.note(Stage::Scoring, 1_000, time / 4);
-            pace.note(Stage::Writing, 1_000, time);
-            pace.note(Stage::Writing, 50, time);
+            pace.note(Stage::Writing, 50, commit);
+            pace.note(Stage::Writing, 1_000, commit + time);
         }
         assert!((990..=1_010).contains(&pace.rows_within(time)), "{}", pace.rows_within(time));
         pace.note(Stage::Scoring, 1_000, Duration::from_secs(1));

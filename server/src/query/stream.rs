@@ -1,7 +1,7 @@
 //! The readers' streams: exports and live tails. Both are pulled by the client, so a slow one costs
 //! no memory; both end when the server stops or the token does.
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
 use logweir_core::{
@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// What a message of a tail holds, but for a log that is larger.
-// A thousand tails may see the same event at once, and each translates its part before anybody else's
-// task gets on: some 100 µs.
+// A thousand tails may see the same event at once, and each translates a few parts before anybody else's
+// task gets on: some 100 µs each.
 const TAIL_PART_BYTES_MAX: usize = 32 << 10;
 
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -87,8 +87,8 @@ pub(crate) struct Tail {
     tenant: Tenant,
     ended: BoxFuture<'static, Refusal>,
     stop: CancellationToken,
-    /// What is left of an event that did not fit a part.
-    rest: Option<Rest>,
+    /// What is left of the event at hand.
+    rest: Rest,
     done: bool,
 }
 
@@ -102,8 +102,20 @@ pub(crate) struct TailFilter {
 
 struct Rest {
     logs: Arc<[StoredLog]>,
-    /// The first of them that was not looked at yet, or did not fit.
-    next: usize,
+    /// Places of the matches among them that were not sent yet.
+    matches: VecDeque<usize>,
+}
+
+impl Rest {
+    /// The next matches, as many as fit a part.
+    fn take_part(&mut self) -> Vec<v1::LogEntry> {
+        // Translated one by one while they fit: a log is copied only if it is sent, or is the first
+        // that did not fit.
+        let entries = self.matches.iter().map(|&at| wire::log_entry_to_wire(self.logs[at].clone()));
+        let (part, _) = cut_at(TAIL_PART_BYTES_MAX, 1, entries);
+        self.matches.drain(..part.len());
+        part
+    }
 }
 
 impl Tail {
@@ -116,7 +128,8 @@ impl Tail {
     ) -> Self {
         let tenant = caller.tenant.clone();
         let ended = async move { auth.ended(&caller).await }.boxed();
-        Self { reader, filter, tenant, ended, stop, rest: None, done: false }
+        let rest = Rest { logs: Arc::new([]), matches: VecDeque::new() };
+        Self { reader, filter, tenant, ended, stop, rest, done: false }
     }
 
     /// The parts of the tail.
@@ -134,12 +147,12 @@ impl Tail {
     async fn next_part(&mut self) -> Result<v1::TailLogsResponse, Refusal> {
         let (mut skipped, mut gap) = (0, 0);
         loop {
-            if self.rest.is_none() {
+            if self.rest.matches.is_empty() {
                 let event = self.next_event().await?;
                 (skipped, gap) = (skipped + event.skipped, gap + event.gap);
-                self.rest = Some(Rest { logs: event.logs, next: 0 });
+                self.rest = self.matches(event.logs).await?;
             }
-            let logs = self.take_matches().await?;
+            let logs = self.rest.take_part();
             // A part without a match is sent only if it tells of something lost: the reader of a
             // rare filter would else get an empty message for every commit of the tenant.
             if !logs.is_empty() || skipped + gap > 0 {
@@ -157,31 +170,19 @@ impl Tail {
         }
     }
 
-    /// The matches of the event at hand that fit a part.
-    async fn take_matches(&mut self) -> Result<Vec<v1::LogEntry>, Refusal> {
-        let Some(Rest { logs, next }) = self.rest.take() else { return Ok(Vec::new()) };
+    /// The matches of an event.
+    async fn matches(&mut self, logs: Arc<[StoredLog]>) -> Result<Rest, Refusal> {
         let TailFilter { filter, matcher, .. } = &self.filter;
-        let looks = (logs.len() - next) as u64 * terms(filter);
+        let looks = logs.len() as u64 * terms(filter);
         let (filter, looked_at) = (Arc::clone(filter), Arc::clone(&logs));
-        let found =
-            matcher.run(&self.tenant, looks, move || matches(&filter, &looked_at, next)).await;
-        let (fitting, rest) = found.ok_or_else(Refusal::stopping)?;
-        self.rest = rest.map(|next| Rest { logs, next });
-        Ok(fitting)
+        let find = move || {
+            (0..looked_at.len())
+                .filter(|&at| filter.matches(&looked_at[at]))
+                .collect::<VecDeque<_>>()
+        };
+        let found = matcher.run(&self.tenant, looks, find).await;
+        Ok(Rest { logs, matches: found.ok_or_else(Refusal::stopping)? })
     }
-}
-
-/// The matches from a place on that fit a part, and the first that did not.
-fn matches(filter: &Filter, logs: &[StoredLog], from: usize) -> (Vec<v1::LogEntry>, Option<usize>) {
-    let mut last = from;
-    // Translated one by one while they fit: a log is copied only if it is sent, and nothing beyond
-    // the first that does not fit is looked at.
-    let entries = (from..logs.len()).filter(|&at| filter.matches(&logs[at])).map(|at| {
-        last = at;
-        wire::log_entry_to_wire(logs[at].clone())
-    });
-    let (fitting, more) = cut_at(TAIL_PART_BYTES_MAX, 1, entries);
-    (fitting, more.then_some(last))
 }
 
 #[cfg(test)]

@@ -102,7 +102,8 @@ impl PostgresStorage {
         let told = |fault: Fault| fault.into_storage_error(&place);
         let (layout, features, server) = prepare(&pool, clock()).await.map_err(told)?;
         tracing::info!(place = %place, ?layout, ?features, "storage is PostgreSQL");
-        let total = (config.connections_max / PLACES_PART).max(1) as u64;
+        // Two at least, so that there is one for whoever comes beside the first.
+        let total = (config.connections_max / PLACES_PART).max(2) as u64;
         Ok(Self {
             pool,
             places: TenantPermits::new(Threshold { total, alpha: PLACES_ALPHA }),

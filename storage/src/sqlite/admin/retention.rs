@@ -304,7 +304,7 @@ fn oldest_of(db: &Transaction<'_>, tenant_id: TenantId) -> Result<Vec<Oldest>, F
 /// Deletes the oldest rows of 10 seconds of a tenant of which no logs are left to delete; hours stay.
 fn delete_oldest_buckets(db: &Transaction<'_>, tenant_id: TenantId) -> Result<usize, Fault> {
     let buckets: u64 = db.query_row(
-        "SELECT fine_buckets FROM tenant_usage WHERE tenant_id = ?1",
+        "SELECT max(fine_buckets, 0) FROM tenant_usage WHERE tenant_id = ?1",
         [tenant_id],
         |row| row.get(0),
     )?;
@@ -380,8 +380,10 @@ struct Usage {
 impl Usage {
     fn of_all(db: &Connection) -> rusqlite::Result<Vec<Self>> {
         db.prepare_cached(
+            // A program of an earlier version that runs while the tables are migrated does not count
+            // the buckets that it adds, which are subtracted when they are deleted.
             "SELECT tenant_id, block_bytes, dead_letters, dead_letter_bytes, owed_dead_letters,
-                    owed_dead_letter_bytes, expired_dead_letters, row_bytes FROM tenant_usage",
+                    owed_dead_letter_bytes, expired_dead_letters, max(row_bytes, 0) FROM tenant_usage",
         )?
         .query_map([], |row| {
             Ok(Self {

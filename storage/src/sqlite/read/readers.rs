@@ -1,4 +1,4 @@
-//! Reading connections: a few, each used by one call at a time, on threads of their own.
+//! Reading connections: a few, on threads that may block, each used by one call at a time.
 //!
 //! Calls of tenants take turns at them, so that no tenant keeps another one waiting for longer than a
 //! turn; what a process reads for itself has places of its own.
@@ -24,8 +24,8 @@ use crate::{
     sqlite::{errors::Fault, files::Files},
 };
 
-/// Calls that read for one tenant at a time while no other tenant reads, but no more than there are
-/// cores; one more finds room then.
+/// Calls that read for one tenant at a time while no other tenant reads: as many as there are cores,
+/// within this; one more finds room then.
 // Each may hold a decompressed block and a page of logs. With those of the background and the process's
 // own there are twelve at most.
 const READERS_OF_ONE: RangeInclusive<usize> = 2..=3;
@@ -42,7 +42,9 @@ pub(crate) struct Readers {
     files: Files,
     idle: Arc<Mutex<Vec<Connection>>>,
     places: TenantPermits,
-    threads: Arc<ReadThreads>,
+    /// What tenants ask for is read on these; what is read in the background, for alerts, is not: it is
+    /// little at a time, and must be done in time whatever comes in.
+    threads: Option<Arc<ReadThreads>>,
     own_places: Arc<Semaphore>,
 }
 
@@ -97,14 +99,14 @@ impl Readers {
             files,
             idle: Arc::default(),
             places: tenants_places(),
-            threads: Arc::new(threads),
+            threads: Some(Arc::new(threads)),
             own_places: Arc::new(Semaphore::new(OWN_READERS_MAX)),
         })
     }
 
-    /// The same connections, with places for tenants that nobody else has.
+    /// The same connections, with places for tenants that nobody else has, and at ordinary priority.
     pub(crate) fn with_places_of_its_own(&self) -> Self {
-        Self { places: tenants_places(), ..self.clone() }
+        Self { places: tenants_places(), threads: None, ..self.clone() }
     }
 
     /// Runs a read that this process needs itself.
@@ -178,10 +180,10 @@ impl Readers {
             let done = result.map_err(|fault| fault.into_storage_error(pool.files.directory()))?;
             Ok((done, place))
         };
-        let reading = match is_of_tenant {
-            true => self.threads.spawn(work),
+        let reading = match &self.threads {
+            Some(threads) if is_of_tenant => threads.spawn(work),
             // A revocation waits for no search.
-            false => tokio::task::spawn_blocking(work),
+            _ => tokio::task::spawn_blocking(work),
         };
         let result = reading.await.map_err(|error| StorageError::Unavailable(error.into()))?;
         drop(waiting);

@@ -1,8 +1,8 @@
-//! Threads that read for tenants, of a lower priority than all else that the process does: a search
-//! takes a core for as long as it lasts, and what takes less, an answer or a write, would wait for it
-//! each time.
+//! Threads that read what tenants ask for, of a lower priority than what brings logs and judges them: a
+//! search takes a core for as long as it lasts, and what takes less, an answer or a write, would wait
+//! for it each time.
 
-use std::io;
+use std::{io, sync::Once};
 
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -10,11 +10,11 @@ use tokio::{
 };
 
 /// How much the priority is lowered, of 19 at most.
-// While it has something to do, a thread of ordinary priority then takes nine times as much of a core
-// as one of these (Linux's table of weights: 1024 and 110). The more it is, the longer people wait for a
-// search while logs come in as fast as they go.
+// While it has something to do, a thread of ordinary priority then takes three times as much of a core
+// as one of these (Linux's table of weights: 1024 and 335). The more it is, the longer people wait for a
+// search while logs come in as fast as they go, and the less it finds in its 5 s.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// The threads; begun when there is something to read, ended when idle.
 pub(super) struct ReadThreads {
@@ -41,9 +41,11 @@ impl ReadThreads {
 
 impl Drop for ReadThreads {
     fn drop(&mut self) {
-        // Does not wait, which a thread that drives tasks must not; reads that go on end with their
-        // snapshot.
-        self.runtime.take().map(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            // Does not wait, which a thread that drives tasks must not; reads that go on end with their
+            // snapshot.
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -51,6 +53,9 @@ impl Drop for ReadThreads {
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "searches take as much of the processor as what brings logs");
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!(%error, "searches take as much of the processor as what brings logs");
+        });
     }
 }
