@@ -273,6 +273,7 @@ impl Parts<'_> {
                 .add_service(health_service.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
                 .add_service(reflection.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX));
         let router = routes.prepare().into_axum_router().merge(otlp::http::router(door));
+        let router = router.fallback(listener::unknown_path::refuse);
         let router = match self.config.cors_origins.layer() {
             Some(cors) => router.layer(cors),
             None => router,

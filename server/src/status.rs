@@ -1,10 +1,10 @@
-//! The only maker of gRPC statuses: every refusal has one code, a stable reason, a text that says
+//! The only maker of statuses: every refusal has one code, a stable reason, a text that says
 //! what to do, and, if and only if it may pass, the time after which to try again.
 
 use std::time::Duration;
 
 use hyper::{
-    Response, StatusCode,
+    HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use logweir_core::{
@@ -181,13 +181,25 @@ impl Refusal {
 }
 
 /// What a body over plain HTTP is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum BodyFormat {
     Protobuf,
+    /// Who sent another one hears in the one that people can read.
+    #[default]
     Json,
 }
 
 impl BodyFormat {
+    /// The one of a request; none if it is of neither.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let sent = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        // Without parameters, such as a charset.
+        let media_type = sent.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        [Self::Protobuf, Self::Json]
+            .into_iter()
+            .find(|format| media_type.eq_ignore_ascii_case(format.media_type().as_bytes()))
+    }
+
     /// Its media type.
     pub(crate) const fn media_type(self) -> &'static str {
         match self {

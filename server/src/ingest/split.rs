@@ -9,9 +9,10 @@
 use std::{collections::HashMap, time::Instant};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use logweir_core::{identity::BatchId, record::Resource, runtime::fault, wire};
+use logweir_core::{identity::BatchId, limits::Limits, record::Resource, runtime::fault, wire};
 use logweir_proto::v1;
 use metrics::counter;
+use tokio::task::yield_now;
 
 use super::{
     Envelope, Ingest,
@@ -26,12 +27,14 @@ const SIDE_BY_SIDE_MAX: usize = 64;
 /// process takes by default.
 const SIDE_BY_SIDE_BYTES_MAX: usize = 16 << 20;
 
+/// Attributes that a door adds to a log for fields that logs here do not have.
+const ATTRIBUTES_ADDED_MAX: usize = 8;
 /// Of the reason that is told.
 const REASON_CHARACTERS_MAX: usize = 500;
 /// Why logs are rejected that are too large for any batch, as metrics show it.
 const TOO_LARGE: &str = "too_large_for_a_batch";
 
-/// The logs of one resource.
+/// The logs of one resource, in one part at least.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Group {
     pub(crate) resource: v1::Resource,
@@ -188,12 +191,13 @@ impl Ingest {
         rejected: &mut Rejected,
     ) -> Result<(), Refusal> {
         let tenant = &caller.tenant;
+        let limits = with_added_attributes(&self.limits);
         let (mut publishing, mut bytes) = (FuturesUnordered::new(), 0);
         let mut outcome = Ok(());
         for Ready { batch_id, resource, part } in ready {
             let resource = resources[resource].clone();
             let envelope = Envelope { batch_id, received_at: (self.clock)(), resource };
-            let batch = validated(tenant, envelope, part.records, &self.limits);
+            let batch = validated(tenant, envelope, part.records, &limits);
             rejected.add(batch.rejected.len() as u64, || batch.rejected[0].detail.clone());
             let size = batch.heap_bytes();
             let is_full = |parts: usize, bytes: usize| {
@@ -213,6 +217,8 @@ impl Ingest {
             // Polled now, so that it takes its room before the next one asks for some.
             note(publishing.next().now_or_never().flatten(), &mut bytes, &mut outcome);
             fault::step("ingest_between_parts");
+            // Each takes a while to be checked, and others wait for the thread.
+            yield_now().await;
         }
         // Those under way to their end, and none dropped half-way for another's refusal.
         while let Some(published) = publishing.next().await {
@@ -220,6 +226,13 @@ impl Ingest {
         }
         outcome
     }
+}
+
+/// A log's own attributes may be as many as ever; its scope's come beside them, and what a door adds. An
+/// SDK that cut a log's to the limit, which is its default too, says so in one more.
+fn with_added_attributes(limits: &Limits) -> Limits {
+    let attributes_max = 2 * limits.attributes_max + ATTRIBUTES_ADDED_MAX;
+    Limits { attributes_max, ..limits.clone() }
 }
 
 /// Notes what became of a part, and that its bytes are no longer under way.

@@ -8,25 +8,27 @@ use std::{str::FromStr, time::Duration};
 
 use hyper::{
     Method, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::Layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// What a gRPC-Web client sends besides what every page may.
-const REQUEST_HEADERS: [HeaderName; 5] = [
+/// What a client of gRPC-Web or OTLP sends besides what every page may.
+const REQUEST_HEADERS: [HeaderName; 6] = [
     AUTHORIZATION,
+    CONTENT_ENCODING,
     CONTENT_TYPE,
     HeaderName::from_static("grpc-timeout"),
     HeaderName::from_static("x-grpc-web"),
     HeaderName::from_static("x-user-agent"),
 ];
-/// Where a response says how a call ended if it has no body.
-const RESPONSE_HEADERS: [HeaderName; 3] = [
+/// Where a response says how a call ended if it has no body, and when to try again.
+const RESPONSE_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
+    RETRY_AFTER,
 ];
 /// How long a browser may go by the answer to a preflight request. Chromium caps it at two hours,
 /// Firefox at a day: a longer one would only make browsers differ.

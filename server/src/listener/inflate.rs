@@ -26,14 +26,17 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding that a `grpc-encoding` header names; none if it is not known here.
+    /// The encoding that a `grpc-encoding` or `content-encoding` header names; none if it is not known
+    /// here. Over HTTP names have no case, and gzip has a second one (RFC 9110, 8.4.1).
     pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
-        match name {
-            b"identity" => Some(Self::Identity),
-            b"gzip" => Some(Self::Gzip),
-            b"zstd" => Some(Self::Zstd),
-            _ => None,
-        }
+        let names = [
+            (&b"identity"[..], Self::Identity),
+            (b"gzip", Self::Gzip),
+            (b"x-gzip", Self::Gzip),
+            (b"zstd", Self::Zstd),
+        ];
+        let (_, found) = names.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known))?;
+        Some(found)
     }
 }
 

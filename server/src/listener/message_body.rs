@@ -103,7 +103,7 @@ impl TenantBudget {
 /// What a message occupies until it is answered.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    _permit: TenantPermit,
+    permit: TenantPermit,
     /// Its length after decompression.
     pub(crate) bytes: usize,
 }
@@ -127,7 +127,12 @@ impl Charge {
         let charged = bytes.max(weight / STRUCTURE_RATIO_MAX);
         budget.grow_to(&mut permit, charged)?;
         permit.shrink_to(charged as u64);
-        Ok(Self { _permit: permit, bytes })
+        Ok(Self { permit, bytes })
+    }
+
+    /// Charges so many bytes, where that is more.
+    pub(crate) fn grow_to(&mut self, budget: &TenantBudget, bytes: usize) -> Result<(), Refusal> {
+        budget.grow_to(&mut self.permit, bytes)
     }
 }
 
@@ -141,6 +146,9 @@ impl Charges {
         self.0.lock().pop_front()
     }
 }
+
+/// Of what is wrong with a request.
+const MALFORMED_CHARACTERS_MAX: usize = 500;
 
 /// What bounds the messages of one kind of request.
 #[derive(Debug, Clone, Copy)]
@@ -405,6 +413,8 @@ enum Progress {
 }
 
 pub(crate) fn malformed(what: &str) -> Refusal {
+    // It may repeat what was sent, which may have megabytes.
+    let what: String = what.chars().take(MALFORMED_CHARACTERS_MAX).collect();
     Refusal::Malformed(format!("the request cannot be read: {what}"))
 }
 

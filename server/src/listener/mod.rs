@@ -9,4 +9,5 @@ pub(crate) mod message_body;
 pub(crate) mod response_body;
 pub(crate) mod seat;
 pub(crate) mod tls;
+pub(crate) mod unknown_path;
 pub(crate) mod whole_body;

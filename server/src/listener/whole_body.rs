@@ -30,6 +30,7 @@ pub(crate) struct WholeBody {
 pub(crate) struct Message {
     pub(crate) bytes: Bytes,
     pub(crate) charge: Charge,
+    pub(crate) budget: TenantBudget,
 }
 
 impl WholeBody {
@@ -80,7 +81,7 @@ impl WholeBody {
         };
         drop(self.sent);
         let charge = Charge::settle(&self.rules, &self.budget, self.permit, &bytes)?;
-        Ok(Message { bytes, charge })
+        Ok(Message { bytes, charge, budget: self.budget })
     }
 }
 

@@ -30,8 +30,8 @@ use crate::{
 
 /// A message's flag and length ("Length-Prefixed-Message" in gRPC over HTTP/2).
 pub(super) const HEADER_BYTES: usize = 5;
-/// A request of which more than this is expected is decoded on a thread of its own: it takes longer
-/// than others should wait.
+/// A request of more than this, and what is compressed, is decoded on a thread of its own: it takes
+/// longer than others should wait.
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// One tenant may decode on so many times the threads that it leaves.
 const DECODING_ALPHA: u64 = 4;
@@ -121,7 +121,8 @@ impl Door {
         let expected = self.rules(form).expected_bytes(body.sent.len(), is_compressed);
         let unnamed = unnamed(caller.scope == ServiceScope::Any);
         let inflater = Arc::clone(&self.auth.inflater);
-        if expected <= INLINE_BYTES_MAX {
+        // What comes out of a compressed one is not known: a few kilobytes may become as much as any.
+        if !is_compressed && expected <= INLINE_BYTES_MAX {
             return read(body, form, encoding, &inflater, unnamed);
         }
         let thread = self.decoding.take(&caller.tenant, 1).await;
@@ -146,14 +147,17 @@ fn read(
         Form::Grpc => unframed(body.sent.clone(), encoding)?,
         Form::Protobuf | Form::Json => (body.sent.clone(), encoding),
     };
-    let Message { bytes, charge } = body.inflate(payload, encoding, inflater)?;
+    let Message { bytes, mut charge, budget } = body.inflate(payload, encoding, inflater)?;
     let request = match form {
         Form::Json => json::request(&bytes)?,
         Form::Grpc | Form::Protobuf => ExportLogsServiceRequest::decode(&bytes[..])
             .map_err(|error| malformed(&format!("it is no OTLP in protobuf: {error}")))?,
     };
     let hash = can_be_told(&request).then(|| content_hash(&bytes));
-    Ok(Read { translation: translate(request, unnamed)?, hash, charge })
+    let translation = translate(request, unnamed)?;
+    // What each log gets from its scope was not in the message as often.
+    charge.grow_to(&budget, translation.bytes())?;
+    Ok(Read { translation, hash, charge })
 }
 
 /// The one message of a call, and how it is compressed.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::{Router, body::Body, extract::State, routing::post};
 use hyper::{
-    HeaderMap, Request, Response,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
+    HeaderMap, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
 use metrics::counter;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
@@ -20,13 +20,12 @@ use crate::{
 
 /// The path.
 pub(crate) fn router(door: Arc<Door>) -> Router {
-    Router::new().route("/v1/logs", post(export).with_state(door))
+    Router::new().route("/v1/logs", post(export).fallback(refuse_method).with_state(door))
 }
 
 async fn export(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
     let format = format(request.headers());
-    // Who sent another one hears in the one that people can read.
-    let answered_in = format.as_ref().copied().unwrap_or(BodyFormat::Json);
+    let answered_in = format.as_ref().copied().unwrap_or_default();
     match take(&door, format, request).await {
         Ok(answer) => ok(&answer, answered_in),
         Err(refusal) => {
@@ -53,20 +52,24 @@ async fn take(
 }
 
 fn format(headers: &HeaderMap) -> Result<BodyFormat, Refusal> {
-    let sent = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    // Without parameters, such as a charset.
-    let media_type = sent.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let known = [BodyFormat::Protobuf, BodyFormat::Json].into_iter();
-    let mut found =
-        known.filter(|format| media_type.eq_ignore_ascii_case(format.media_type().as_bytes()));
-    found.next().ok_or_else(|| {
-        let sent: String = String::from_utf8_lossy(media_type).chars().take(64).collect();
+    BodyFormat::of(headers).ok_or_else(|| {
+        let sent = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let sent: String = String::from_utf8_lossy(sent).chars().take(64).collect();
         let message = format!(
             "the content type {sent:?} is not supported: use application/x-protobuf or \
              application/json"
         );
         Refusal::Unsupported { reason: "CONTENT_TYPE_UNSUPPORTED", message }
     })
+}
+
+async fn refuse_method(request: Request<Body>) -> Response<Body> {
+    let message = "logs are sent here by POST".to_owned();
+    let refusal = Refusal::Unsupported { reason: "METHOD_NOT_ALLOWED", message };
+    let mut response = refusal.into_http(BodyFormat::of(request.headers()).unwrap_or_default());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 fn ok(answer: &ExportLogsServiceResponse, format: BodyFormat) -> Response<Body> {

@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use crate::{
@@ -33,12 +33,8 @@ const RECORD_DEPTH: usize = 7;
 
 /// Reads a request.
 pub(super) fn request(text: &[u8]) -> Result<Request, Refusal> {
-    // What is read as a type with fields may be a list too, of its fields in order.
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return Err(malformed("it is no OTLP in JSON: a request is an object"));
-    }
-    match serde_json::from_slice::<JsonRequest>(text) {
-        Ok(request) => Ok(Request { resource_logs: request.resource_logs }),
+    match serde_json::from_slice::<Object<JsonRequest>>(text) {
+        Ok(Object(request)) => Ok(Request { resource_logs: request.resource_logs }),
         Err(error) => Err(malformed(&format!("it is no OTLP in JSON: {error}"))),
     }
 }
@@ -54,10 +50,10 @@ pub(super) fn structure_bytes(text: &[u8]) -> usize {
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {
                 depth += 1;
-                // An attribute is two objects, itself and its value.
-                let object =
+                // A list weighs as much as an object, since it can stand for one. An attribute is two
+                // objects, itself and its value.
+                bytes +=
                     if depth <= RECORD_DEPTH { OTLP_RECORD_BYTES } else { OTLP_ENTRY_BYTES / 2 };
-                bytes += if byte == b'{' { object } else { 0 };
             }
         }
     }
@@ -76,6 +72,30 @@ fn after_string(mut text: &[u8]) -> &[u8] {
     &[]
 }
 
+/// What is read from an object alone: a type with fields would else be read from a list too, of its fields
+/// in order, and from an empty one at that.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct JsonRequest {
@@ -86,14 +106,14 @@ struct JsonRequest {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct ResourceLogs {
-    resource: Option<Resource>,
+    resource: Option<Object<Resource>>,
     #[serde(deserialize_with = "list::<_, ScopeLogs, _>")]
     scope_logs: Vec<logs::ScopeLogs>,
 }
 
 impl From<ResourceLogs> for logs::ResourceLogs {
     fn from(read: ResourceLogs) -> Self {
-        let (resource, scope_logs) = (read.resource.map(Into::into), read.scope_logs);
+        let (resource, scope_logs) = (read.resource.map(|Object(of)| of.into()), read.scope_logs);
         Self { resource, scope_logs, ..Self::default() }
     }
 }
@@ -117,14 +137,14 @@ impl From<Resource> for resource::Resource {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct ScopeLogs {
-    scope: Option<Scope>,
+    scope: Option<Object<Scope>>,
     #[serde(deserialize_with = "list::<_, LogRecord, _>")]
     log_records: Vec<logs::LogRecord>,
 }
 
 impl From<ScopeLogs> for logs::ScopeLogs {
     fn from(read: ScopeLogs) -> Self {
-        let (scope, log_records) = (read.scope.map(Into::into), read.log_records);
+        let (scope, log_records) = (read.scope.map(|Object(of)| of.into()), read.log_records);
         Self { scope, log_records, ..Self::default() }
     }
 }
@@ -260,12 +280,16 @@ impl<'de> Visitor<'de> for AnyValueVisitor {
                 "doubleValue" => {
                     map.next_value::<Option<Double>>()?.map(|d| Sent::DoubleValue(d.0))
                 }
-                "arrayValue" => map
-                    .next_value::<Option<ArrayValue>>()?
-                    .map(|array| Sent::ArrayValue(common::ArrayValue { values: array.values })),
-                "kvlistValue" => map
-                    .next_value::<Option<KeyValueList>>()?
-                    .map(|list| Sent::KvlistValue(common::KeyValueList { values: list.values })),
+                "arrayValue" => {
+                    map.next_value::<Option<Object<ArrayValue>>>()?.map(|Object(array)| {
+                        Sent::ArrayValue(common::ArrayValue { values: array.values })
+                    })
+                }
+                "kvlistValue" => {
+                    map.next_value::<Option<Object<KeyValueList>>>()?.map(|Object(list)| {
+                        Sent::KvlistValue(common::KeyValueList { values: list.values })
+                    })
+                }
                 "bytesValue" => {
                     let text = map.next_value::<Option<String>>()?;
                     text.map(bytes).transpose()?.map(Sent::BytesValue)
@@ -314,7 +338,7 @@ where
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<To>, A::Error> {
             let mut read = Vec::new();
-            while let Some(element) = list.next_element::<From>()? {
+            while let Some(Object(element)) = list.next_element::<Object<From>>()? {
                 read.push(element.into());
             }
             Ok(read)
@@ -347,21 +371,44 @@ where
 }
 
 fn severity_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum NumberOrName {
-        Number(Int),
-        Name(String),
+    Option::<SeverityNumber>::deserialize(deserializer)?
+        .map_or(Ok(0), |SeverityNumber(number)| number.into_type())
+}
+
+/// A number, in a string or not, or the name of one.
+struct SeverityNumber(Int);
+
+impl<'de> Deserialize<'de> for SeverityNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SeverityNumberVisitor)
+    }
+}
+
+struct SeverityNumberVisitor;
+
+impl Visitor<'_> for SeverityNumberVisitor {
+    type Value = SeverityNumber;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a severity number or its name")
     }
 
-    match Option::deserialize(deserializer)? {
-        None => Ok(0),
-        Some(NumberOrName::Number(number)) => number.into_type(),
-        Some(NumberOrName::Name(name)) => {
-            let severity = logs::SeverityNumber::from_str_name(&name);
-            severity.map(|severity| severity as i32).ok_or_else(|| {
-                D::Error::custom(format!("severityNumber {name:?} is no number and no name of one"))
-            })
+    fn visit_u64<E: Error>(self, number: u64) -> Result<SeverityNumber, E> {
+        IntVisitor.visit_u64(number).map(SeverityNumber)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<SeverityNumber, E> {
+        IntVisitor.visit_i64(number).map(SeverityNumber)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<SeverityNumber, E> {
+        IntVisitor.visit_f64(number).map(SeverityNumber)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<SeverityNumber, E> {
+        match logs::SeverityNumber::from_str_name(text) {
+            Some(severity) => Ok(SeverityNumber(Int(severity as i128))),
+            None => IntVisitor.visit_str(text).map(SeverityNumber),
         }
     }
 }
@@ -554,7 +601,16 @@ mod tests {
             assert_eq!(log(bad).unwrap_err().reason(), "MALFORMED", "{bad}");
         }
         let deep = format!("{}{}", r#"{"resourceLogs":["#, r#"{"a":["#.repeat(10_000));
-        for bad in ["", "[]", "{", "\u{0}", deep.as_str()] {
+        let of_lists = [
+            r#"{"resourceLogs":[[]]}"#,
+            r#"{"resourceLogs":[{"resource":[]}]}"#,
+            r#"{"resourceLogs":[{"scopeLogs":[[]]}]}"#,
+            r#"{"resourceLogs":[{"scopeLogs":[{"scope":[]}]}]}"#,
+            r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{},[]]}]}]}"#,
+            r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[[]]}]}]}]}"#,
+            r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":[0]}]}]}]}"#,
+        ];
+        for bad in ["", "[]", "{", "\u{0}", deep.as_str()].into_iter().chain(of_lists) {
             assert_eq!(request(bad.as_bytes()).unwrap_err().reason(), "MALFORMED");
         }
     }
@@ -564,7 +620,7 @@ mod tests {
         let logs = "{},".repeat(300_000);
         let text =
             format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{logs}{{}}]}}]}}]}}"#);
-        assert_eq!(structure_bytes(text.as_bytes()), 300_004 * OTLP_RECORD_BYTES);
+        assert_eq!(structure_bytes(text.as_bytes()), 300_007 * OTLP_RECORD_BYTES);
     }
 
     #[test]

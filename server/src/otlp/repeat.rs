@@ -3,14 +3,21 @@
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest as Request, logs::v1::LogRecord,
 };
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
+const YEAR_2000_UNIX_NANO: u64 = 946_684_800 * NANOS_PER_SECOND;
 
 /// When a log happened as far as it says: the event's own time, else that of its observation; 0 for
 /// neither.
 pub(super) fn time_unix_nano(log: &LogRecord) -> u64 {
     if log.time_unix_nano == 0 { log.observed_time_unix_nano } else { log.time_unix_nano }
+}
+
+/// Whether a time is finer than a second. One before 2000 is likely in another unit.
+const fn is_fine_time(unix_nano: u64) -> bool {
+    unix_nano >= YEAR_2000_UNIX_NANO && !unix_nano.is_multiple_of(NANOS_PER_SECOND)
 }
 
 /// Whether the same bytes again can only be the same logs again. Each log must have a time; and one of
@@ -20,13 +27,21 @@ pub(super) fn can_be_told(request: &Request) -> bool {
     let mut logs = logs(request).peekable();
     let Some(first) = logs.peek().copied() else { return false };
     let (mut is_fine, mut differs) = (false, false);
+    // As bytes, for a number that is none (NaN) equals nothing.
+    let (first, mut other) = (first.encode_to_vec(), Vec::new());
     for log in logs {
         let time = time_unix_nano(log);
         if time == 0 {
             return false;
         }
-        is_fine = is_fine || !time.is_multiple_of(NANOS_PER_SECOND);
-        differs = differs || (!is_fine && log != first);
+        is_fine = is_fine
+            || is_fine_time(log.time_unix_nano)
+            || is_fine_time(log.observed_time_unix_nano);
+        if !is_fine && !differs {
+            other.clear();
+            log.encode_raw(&mut other);
+            differs = other != first;
+        }
     }
     is_fine || differs
 }
@@ -46,7 +61,10 @@ pub(super) fn content_hash(message: &[u8]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+    use opentelemetry_proto::tonic::{
+        common::v1::{AnyValue, any_value},
+        logs::v1::{ResourceLogs, ScopeLogs},
+    };
 
     use super::*;
 
@@ -65,6 +83,7 @@ mod tests {
     #[test]
     fn only_what_can_be_no_other_log_is_a_repeat() {
         const SECOND: u64 = 1_700_000_000 * NANOS_PER_SECOND;
+        let nan = AnyValue { value: Some(any_value::Value::DoubleValue(f64::NAN)) };
         for (logs, expected) in [
             (&[][..], false),
             (&[log(0, 0, "a")], false),
@@ -72,14 +91,16 @@ mod tests {
             (&[log(0, SECOND, "a")], false),
             (&[log(SECOND + 1, 0, "a")], true),
             (&[log(0, SECOND + 1, "a")], true),
-            // The event's own time counts, where there is one.
-            (&[log(SECOND, SECOND + 1, "a")], false),
+            (&[log(SECOND, SECOND + 1, "a")], true),
+            // Seconds where nanoseconds belong.
+            (&[log(1_700_000_001, 0, "a")], false),
             (&[log(SECOND, 0, "a"), log(SECOND, 0, "a")], false),
             (&[log(SECOND, 0, "a"), log(SECOND, 0, "b")], true),
             (&[log(SECOND, 0, "a"), log(SECOND + NANOS_PER_SECOND, 0, "a")], true),
             (&[log(SECOND, 0, "a"), log(SECOND + 1, 0, "a")], true),
             (&[log(SECOND + 1, 0, "a"), log(0, 0, "b")], false),
             (&[log(SECOND, 0, "a"), log(SECOND, 0, "b"), log(0, 0, "c")], false),
+            (&[LogRecord { body: Some(nan.clone()), ..log(SECOND, 0, "a") }], false),
         ] {
             assert_eq!(can_be_told(&request(logs)), expected, "{logs:?}");
         }

@@ -2,14 +2,15 @@
 //! that is sent again is the same batches, whatever the settings are.
 //!
 //! The service and what else has a field of its own goes there; every other attribute is kept under its
-//! own name. What a log has beside its attributes is kept as attributes: `severity_text` unless it only
-//! names the level, `event.name`, `trace_flags`, `dropped_attributes_count`, and its scope as
-//! `otel.scope.version` and `otel.scope.…`; the scope's name is its logger. Schema URLs are not kept,
-//! nor when a log was observed if it says when it happened.
+//! own name, but for those without one, which OTLP takes as absent. What a log has beside its attributes
+//! is kept as attributes, by the names that OpenTelemetry gives them outside of OTLP: `severity_text`
+//! unless it only names the level, `otel.event.name`, `trace_flags`, `otel.dropped_attributes_count`, and
+//! its scope as `otel.scope.version` and `otel.scope.…`; the scope's name is its logger. Schema URLs are
+//! not kept, nor when a log was observed if it says when it happened.
 
 use std::collections::HashMap;
 
-use logweir_core::record::Level;
+use logweir_core::{limits::SERVICE_BYTES_MAX, record::Level};
 use logweir_proto::v1::{self, attribute::Value};
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest as Request,
@@ -40,6 +41,8 @@ const RECORD_BYTES_MAX: usize = 4 << 20;
 const COPIES_BYTES_MAX: usize = 32 << 20;
 /// Bytes that scopes take on the logs of a request, each of which gets the values of its own.
 const SCOPE_COPIES_BYTES_MAX: usize = 64 << 20;
+/// Bytes that resources take in the parts of a request, each of which has its own once more.
+const PART_COPIES_BYTES_MAX: usize = 64 << 20;
 /// Parts of a request: each is a message of the queue and an entry of the ledger.
 const PARTS_MAX: usize = 4_096;
 /// About what an attribute takes in memory besides its text.
@@ -53,6 +56,13 @@ const SERVICE_NAME: &str = "service.name";
 pub(super) struct Translation {
     pub(super) groups: Vec<Group>,
     pub(super) rejected: Rejected,
+}
+
+impl Translation {
+    /// Of all logs, encoded.
+    pub(super) fn bytes(&self) -> usize {
+        self.groups.iter().flat_map(|group| &group.parts).map(|part| part.bytes).sum()
+    }
 }
 
 /// Translates a request; logs without the name of a service belong to `unnamed`.
@@ -136,11 +146,20 @@ impl Splitter {
         }
     }
 
-    fn finish(self) -> Result<Translation, Refusal> {
+    fn finish(mut self) -> Result<Translation, Refusal> {
+        // A resource without logs asks for nothing, and so for nothing that is not allowed.
+        self.groups.retain(|group| !group.parts.is_empty());
         let parts: usize = self.groups.iter().map(|group| group.parts.len()).sum();
         if parts > PARTS_MAX {
             let what = "the number of batches that the request falls into";
             return Err(Refusal::TooLarge { what, value: parts.to_string(), limit: PARTS_MAX });
+        }
+        let of_group = |group: &Group| group.resource.encoded_len() * (group.parts.len() - 1);
+        let copies: usize = self.groups.iter().map(of_group).sum();
+        if copies > PART_COPIES_BYTES_MAX {
+            let what = "the bytes for the values of resources in each of the request's batches";
+            let limit = PART_COPIES_BYTES_MAX;
+            return Err(Refusal::TooLarge { what, value: copies.to_string(), limit });
         }
         Ok(Translation { groups: self.groups, rejected: self.rejected })
     }
@@ -148,7 +167,7 @@ impl Splitter {
 
 fn resource(sent: Resource, unnamed: &str) -> v1::Resource {
     let mut resource = v1::Resource::default();
-    for KeyValue { key, value, key_strindex } in sent.attributes {
+    for KeyValue { key, value, key_strindex } in named(sent.attributes) {
         let field = match key.as_str() {
             SERVICE_NAME => &mut resource.service,
             "service.instance.id" => &mut resource.instance,
@@ -186,15 +205,37 @@ fn take_old_environment(resource: &mut v1::Resource) {
     }
 }
 
+/// Names the service, and keeps the name that was sent as an attribute if it is another one.
 fn name_service(resource: &mut v1::Resource, unnamed: &str) {
-    if !resource.service.is_empty() && !resource.service.starts_with(UNKNOWN_SERVICE) {
-        return;
-    }
-    let sent = std::mem::replace(&mut resource.service, unnamed.to_owned());
+    let sent = std::mem::take(&mut resource.service);
+    let process = sent.strip_prefix(UNKNOWN_SERVICE);
+    let is_unnamed =
+        sent.is_empty() || process.is_some_and(|name| name.is_empty() || name.starts_with(':'));
+    resource.service = if is_unnamed { unnamed.to_owned() } else { service_name(&sent) };
     // Such as `unknown_service:java`, which still says something.
-    if sent != UNKNOWN_SERVICE {
+    if sent != resource.service && sent != UNKNOWN_SERVICE {
         add_text(&mut resource.attributes, SERVICE_NAME, sent);
     }
+}
+
+/// Any text as the name of a service: OpenTelemetry has no rule for it. What a name cannot have becomes
+/// `_`, or where it is beyond ASCII its number, lest all names of another script be one.
+fn service_name(sent: &str) -> String {
+    let mut name = String::with_capacity(sent.len());
+    for character in sent.chars() {
+        match character {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '/' | '-' => name.push(character),
+            _ if character.is_ascii() => name.push('_'),
+            _ => name.push_str(&format!("u{:04x}", u32::from(character))),
+        }
+    }
+    name.truncate(SERVICE_BYTES_MAX);
+    name
+}
+
+/// Those that have a name; without one they are to be taken as absent (`common.proto`).
+fn named(attributes: Vec<KeyValue>) -> impl Iterator<Item = KeyValue> {
+    attributes.into_iter().filter(|attribute| !attribute.key.is_empty())
 }
 
 /// What the logs of a scope get from it.
@@ -206,12 +247,12 @@ struct Scope {
 }
 
 fn scope(sent: InstrumentationScope) -> Scope {
-    let mut attributes: Vec<v1::Attribute> = sent.attributes.into_iter().map(attribute).collect();
+    let mut attributes: Vec<v1::Attribute> = named(sent.attributes).map(attribute).collect();
     for attribute in &mut attributes {
         attribute.key.insert_str(0, "otel.scope.");
     }
     add_text(&mut attributes, "otel.scope.version", sent.version);
-    add_dropped(&mut attributes, "otel.scope.", sent.dropped_attributes_count);
+    add_dropped(&mut attributes, "scope.", sent.dropped_attributes_count);
     let encoded: usize = attributes.iter().map(Message::encoded_len).sum();
     let bytes = sent.name.len() + encoded + attributes.len() * ATTRIBUTE_BYTES;
     Scope { logger: sent.name, attributes, bytes }
@@ -222,14 +263,14 @@ fn record(sent: LogRecord, scope: &Scope) -> v1::LogRecord {
     // Of attributes with one name the last one stays: what the log itself says comes after its scope's.
     let mut attributes = Vec::with_capacity(scope.attributes.len() + sent.attributes.len() + 1);
     attributes.extend_from_slice(&scope.attributes);
-    attributes.extend(sent.attributes.into_iter().map(attribute));
+    attributes.extend(named(sent.attributes).map(attribute));
     let level = severity(sent.severity_number, sent.severity_text, &mut attributes);
-    add_text(&mut attributes, "event.name", sent.event_name);
+    add_text(&mut attributes, "otel.event.name", sent.event_name);
     add_dropped(&mut attributes, "", sent.dropped_attributes_count);
-    // The lower eight bits are W3C's trace flags, the others are reserved.
+    // The lower eight bits are W3C's trace flags, written as there; the others are reserved.
     let flags = sent.flags & 0xff;
     if flags != 0 {
-        attributes.push(int("trace_flags", flags.into()));
+        add_text(&mut attributes, "trace_flags", format!("{flags:02x}"));
     }
     let trace_id = id::<16>(sent.trace_id, "logweir.invalid_trace_id", &mut attributes);
     let span_id = id::<8>(sent.span_id, "logweir.invalid_span_id", &mut attributes);
@@ -277,7 +318,7 @@ fn add_text(attributes: &mut Vec<v1::Attribute>, key: &str, text: String) {
 
 fn add_dropped(attributes: &mut Vec<v1::Attribute>, prefix: &str, count: u32) {
     if count > 0 {
-        attributes.push(int(&format!("{prefix}dropped_attributes_count"), count.into()));
+        attributes.push(int(&format!("otel.{prefix}dropped_attributes_count"), count.into()));
     }
 }
 

@@ -164,7 +164,16 @@ async fn http(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let body = Body::new(Full::new(body.into()).map_err(|never| match never {}));
+    send(bench, request, body.into()).await
+}
+
+async fn send_to(bench: &Bench, path: &str, content_type: &str) -> Answer {
+    let request = HttpRequest::builder().method(Method::POST).uri(path);
+    send(bench, request.header("content-type", content_type), Bytes::new()).await
+}
+
+async fn send(bench: &Bench, request: hyper::http::request::Builder, body: Bytes) -> Answer {
+    let body = Body::new(Full::new(body).map_err(|never| match never {}));
     let mut channel = bench.another_channel();
     let sent = channel.ready().await.unwrap().call(request.body(body).unwrap()).await;
     let (head, body) = sent.unwrap().into_parts();
@@ -305,6 +314,43 @@ async fn a_large_request_is_stored_whole_and_once() {
     assert_eq!(totals, [("orders", 13_000), ("shop", 12_000)]);
 }
 
+/// A log of a resource that breaks a rule.
+fn badly_described(log: LogRecord) -> ResourceLogs {
+    let mut logs = logs_of("shop", vec![log]);
+    let resource = logs.resource.as_mut().unwrap();
+    resource.attributes.push(pair(&"k".repeat(300), string("v")));
+    logs
+}
+
+#[tokio::test]
+async fn an_sdk_that_has_met_its_own_limit_is_taken() {
+    let bench = Bench::new().await;
+    let attributes = (0..128).map(|number| pair(&format!("k{number}"), string("v"))).collect();
+    let full = LogRecord { attributes, dropped_attributes_count: 7, flags: 1, ..log(1, "full") };
+    let partial = export(&bench, &bench.admin(), request(vec![logs_of("shop", vec![full])])).await;
+    assert_eq!(partial.unwrap(), None);
+    assert_eq!(messages(&bench.stored().await), ["full"]);
+}
+
+/// OTLP over HTTP goes by the status alone: 200 would say that the logs were taken.
+#[tokio::test]
+async fn what_is_sent_nowhere_was_not_taken() {
+    let bench = Bench::new().await;
+    for path in ["/", "/v1/logs/", "/v1/log", "/v1/traces", "/v1/metrics", "/otlp/v1/logs"] {
+        let answer = send_to(&bench, path, "application/json").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.reason().as_str()),
+            (404, "NOT_FOUND"),
+            "{path}"
+        );
+        let answer = send_to(&bench, path, PROTOBUF).await;
+        let status = tonic_types::pb::Status::decode(&answer.body[..]).unwrap();
+        assert_eq!((answer.status.as_u16(), status.code), (404, Code::NotFound as i32), "{path}");
+    }
+    let answer = send_to(&bench, "/no.Service/Call", "application/grpc").await;
+    assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, "12"));
+}
+
 #[tokio::test]
 async fn bad_logs_are_counted_and_take_nothing_along() {
     let bench = Bench::new().await;
@@ -312,13 +358,13 @@ async fn bad_logs_are_counted_and_take_nothing_along() {
     let loud = LogRecord { severity_number: 99, ..log(3, "loud") };
     let sent = request(vec![
         logs_of("payments", vec![log(1, "good"), log(2, &"x".repeat(65_537)), loud]),
-        logs_of("a name with blanks", vec![log(4, "nobody's")]),
+        badly_described(log(4, "nobody's")),
         logs_of("orders", vec![log(5, "good too")]),
     ]);
     for _ in 0..2 {
         let partial = export(&bench, &admin, sent.clone()).await.unwrap().unwrap();
         assert_eq!(partial.rejected_log_records, 3);
-        assert!(partial.error_message.contains("use 1 to 128 characters"), "{partial:?}");
+        assert!(partial.error_message.contains("the limit is 256"), "{partial:?}");
     }
     assert_eq!(messages(&bench.stored().await), ["good", "good too"]);
     let answer =
@@ -326,7 +372,7 @@ async fn bad_logs_are_counted_and_take_nothing_along() {
     assert_eq!(answer.partial_success().unwrap().rejected_log_records, 3);
     let request = with_token(&admin, v1::ListDeadLettersRequest::default());
     let letters = bench.administer().list_dead_letters(request).await.unwrap().into_inner();
-    assert_eq!(letters.total, 2, "those of a service that has a name");
+    assert_eq!(letters.total, 2, "those of a resource that breaks no rule");
 }
 
 #[tokio::test]
@@ -340,7 +386,7 @@ async fn a_request_of_bad_logs_alone_is_answered_the_same_way() {
     assert_eq!(partial["rejectedLogRecords"], "1");
     let text = partial["errorMessage"].as_str().unwrap();
     assert!(text.contains("the message is 65537 bytes, the limit is 65536"), "{text}");
-    let nobody = request(vec![logs_of("no one", vec![log(1, "x")])]);
+    let nobody = request(vec![badly_described(log(1, "x"))]);
     let partial = export(&bench, &bench.admin(), nobody).await.unwrap().unwrap();
     assert_eq!(partial.rejected_log_records, 1);
     assert!(bench.stored().await.is_empty());
@@ -398,8 +444,8 @@ async fn everything_that_a_log_says_is_found() {
     for filter in [
         "user.id=42",
         "severity_text=INFO3",
-        "event.name=order.placed",
-        "trace_flags=1",
+        "otel.event.name=order.placed",
+        "trace_flags=01",
         "trace:07070707070707070707070707070707",
         "level:info",
         "service:shop",

@@ -87,9 +87,9 @@ fn every_field_of_a_log_has_its_place() {
         ("n", Value::IntValue(1)),
         ("list", Value::JsonValue(r#"["x"]"#.into())),
         ("severity_text", text_value("WARNING")),
-        ("event.name", text_value("order.slow")),
-        ("dropped_attributes_count", Value::IntValue(2)),
-        ("trace_flags", Value::IntValue(1)),
+        ("otel.event.name", text_value("order.slow")),
+        ("otel.dropped_attributes_count", Value::IntValue(2)),
+        ("trace_flags", text_value("01")),
     ];
     assert_eq!(said(&record.attributes), expected.each_ref().map(|(key, value)| (*key, value)));
     let rest = v1::LogRecord { attributes: Vec::new(), ..record };
@@ -180,7 +180,7 @@ fn a_resource_has_the_fields_that_ours_has_and_keeps_the_rest() {
     assert_eq!((old.environment.as_str(), old.attributes.len()), ("prod", 0));
     let dropped = Resource { dropped_attributes_count: 3, ..Resource::default() };
     let dropped = super::resource(dropped, "").attributes;
-    assert_eq!(said(&dropped), [("resource.dropped_attributes_count", &Value::IntValue(3))]);
+    assert_eq!(said(&dropped), [("otel.resource.dropped_attributes_count", &Value::IntValue(3))]);
 }
 
 #[test]
@@ -226,7 +226,44 @@ fn logs_of_one_resource_come_together() {
             (group.resource.service.as_str(), times)
         })
         .collect();
-    assert_eq!(found, [("a", vec![1, 3]), ("b", vec![2]), ("c", vec![])]);
+    assert_eq!(found, [("a", vec![1, 3]), ("b", vec![2])]);
+}
+
+#[test]
+fn any_text_names_a_service() {
+    let long = "é".repeat(100);
+    for (sent, service, kept) in [
+        ("team/api-v1.2_x", "team/api-v1.2_x", None),
+        ("Order Service", "Order_Service", Some("Order Service")),
+        ("зал", "u0437u0430u043b", Some("зал")),
+        (&long, &"u00e9".repeat(26)[..SERVICE_BYTES_MAX], Some(long.as_str())),
+        ("unknown_service", "own", None),
+        ("unknown_service:java", "own", Some("unknown_service:java")),
+        ("unknown_service_router", "unknown_service_router", None),
+    ] {
+        let named =
+            Resource { attributes: vec![pair(SERVICE_NAME, string(sent))], ..Default::default() };
+        let found = resource(named, "own");
+        assert_eq!(found.service, service);
+        let value = found.attributes.into_iter().next().and_then(|attribute| attribute.value);
+        assert_eq!(value, kept.map(text_value));
+    }
+}
+
+#[test]
+fn an_attribute_without_a_name_is_absent() {
+    let attributes = vec![pair("", string("x")), pair("k", string("v"))];
+    let found = resource(Resource { attributes, ..Default::default() }, "own");
+    assert_eq!(found.attributes.len(), 1);
+}
+
+#[test]
+fn a_resource_may_not_be_in_too_many_parts() {
+    let large = [pair("k", string(&"x".repeat(1 << 20)))];
+    let logs = |count| logs_of(&large, InstrumentationScope::default(), vec![log(1, ""); count]);
+    let parts = |count| translate(Request { resource_logs: vec![logs(count)] }, "");
+    assert!(parts(1_000).is_ok());
+    assert_eq!(parts(10_000).unwrap_err().reason(), "BATCH_TOO_LARGE");
 }
 
 fn part_sizes(resource_logs: Vec<ResourceLogs>) -> Vec<usize> {
@@ -258,7 +295,7 @@ fn what_is_too_large_takes_nothing_else_along() {
     let swollen = logs_of(&[], wide, vec![log(1, ""); 1_000]);
     let Translation { groups, rejected } =
         translated(vec![swollen, of_service("a", vec![log(1, "1")])]);
-    assert_eq!(groups[1].parts[0].records.len(), 1);
+    assert_eq!((groups.len(), groups[0].parts[0].records.len()), (1, 1));
     assert_eq!(rejected.logs, 1_000);
 }
 

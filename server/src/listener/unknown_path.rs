@@ -1,0 +1,26 @@
+//! Whatever is sent where nothing is served. It was not taken, and who goes by the status of HTTP alone,
+//! as OTLP does, must see so: gRPC's answer to an unknown call has status 200.
+
+use axum::body::Body;
+use hyper::{
+    Request, Response,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use tonic::Status;
+
+use crate::status::{BodyFormat, Refusal};
+
+/// What a path may have in an answer, which travels in a header over gRPC.
+const PATH_CHARACTERS_MAX: usize = 64;
+
+/// Refuses a request, in the form that it came in.
+pub(crate) async fn refuse(request: Request<Body>) -> Response<Body> {
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let path: String = request.uri().path().chars().take(PATH_CHARACTERS_MAX).collect();
+    if content_type.starts_with(b"application/grpc") {
+        let message = format!("there is no call {path:?}");
+        return Status::from(Refusal::Unsupported { reason: "CALL_UNKNOWN", message }).into_http();
+    }
+    let message = format!("nothing is served at {path:?}: OTLP takes logs alone, at /v1/logs");
+    Refusal::NotFound(message).into_http(BodyFormat::of(request.headers()).unwrap_or_default())
+}
