@@ -1,8 +1,8 @@
 //! How fast a tenant, and one service of it, may send: logs and bytes, by token buckets (GCRA).
 //!
-//! A batch takes from all of its buckets or from none. One larger than a whole burst is charged as a
-//! burst, so that it is not refused for ever. Buckets that are full again are forgotten, so that
-//! names that are no longer used take no memory.
+//! A request takes from all of its buckets or from none. One larger than a whole burst comes when its
+//! buckets are full, so that it is not refused for ever, and the next waits until all of it is earned.
+//! Buckets that are full again are forgotten, so that names that are no longer used take no memory.
 
 use std::{
     collections::HashMap,
@@ -17,6 +17,8 @@ use tracing::info;
 use crate::{config::RateConfig, status::Refusal};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
+/// A request is paid off by then, however large.
+const EARNED_WITHIN_MAX: Duration = Duration::from_secs(3_600);
 
 /// The rate limits of every tenant and service.
 pub(crate) struct RateLimits {
@@ -110,22 +112,18 @@ impl RateLimits {
     ) -> ([Instant; 2], Option<Wait>) {
         // GCRA keeps one instant instead of a count and a time (ITU-T I.371, annex A): a batch
         // moves it on by the time that its cost takes to earn, and may come while it lies no
-        // further ahead than a burst. There is nothing to refill while nobody sends.
+        // further ahead than a burst. There is nothing to refill while nobody sends. One that costs
+        // more than a burst comes when the bucket is full, and what comes next waits for all of it.
         let mut after = full_at;
         let mut longest = None;
         for (((quota, per_second), full_at), cost) in quotas.into_iter().zip(&mut after).zip(cost) {
             let Some(per_second) = per_second else { continue };
-            *full_at = now.max(*full_at) + self.time_to_earn(cost, per_second);
-            let wait = full_at.saturating_duration_since(now + self.burst);
+            let (begin, earned) = (now.max(*full_at), time_to_earn(cost, per_second));
+            let wait = (begin + earned.min(self.burst)).saturating_duration_since(now + self.burst);
+            *full_at = begin + earned;
             longest = longest.max((!wait.is_zero()).then_some((wait, quota)));
         }
         (after, longest)
-    }
-
-    /// How long the quota takes to allow so much, a burst at most.
-    fn time_to_earn(&self, cost: usize, per_second: NonZeroU32) -> Duration {
-        let nanos = (cost as u128).saturating_mul(NANOS_PER_SECOND) / u128::from(per_second.get());
-        u64::try_from(nanos).map_or(self.burst, Duration::from_nanos).min(self.burst)
     }
 
     /// Forgets buckets that are full again.
@@ -134,6 +132,12 @@ impl RateLimits {
         // grow with every name ever sent. A full bucket and none at all allow the same.
         self.full_at.lock().retain(|_, full_at| full_at.iter().any(|at| *at > now));
     }
+}
+
+/// How long a quota takes to allow so much.
+fn time_to_earn(cost: usize, per_second: NonZeroU32) -> Duration {
+    let nanos = (cost as u128).saturating_mul(NANOS_PER_SECOND) / u128::from(per_second.get());
+    u64::try_from(nanos).map_or(EARNED_WITHIN_MAX, Duration::from_nanos).min(EARNED_WITHIN_MAX)
 }
 
 fn is_limited(quotas: &Quotas) -> bool {
@@ -295,9 +299,15 @@ mod tests {
     #[test]
     fn a_batch_beyond_the_burst_gets_its_turn() {
         let mut bench = Bench::new(10, 0);
-        assert!(bench.send("a", usize::MAX, 1).is_ok());
-        assert!(bench.send("a", usize::MAX, 1).is_err());
-        bench.now += Duration::from_secs(2);
+        for (cost, earned) in [(100, Duration::from_secs(10)), (usize::MAX, EARNED_WITHIN_MAX)] {
+            assert!(bench.send("a", cost, 1).is_ok());
+            // And not what a burst takes, or who sends large ones would have many times the rate.
+            let (_, wait) = bench.refused(cost, 1);
+            assert_eq!(wait, earned);
+            bench.now += wait - Duration::from_nanos(1);
+            assert!(bench.send("a", cost, 1).is_err());
+            bench.now += Duration::from_nanos(1);
+        }
         assert!(bench.send("a", usize::MAX, 1).is_ok());
     }
 

@@ -30,7 +30,16 @@ pub(crate) struct WholeBody {
 pub(crate) struct Message {
     pub(crate) bytes: Bytes,
     pub(crate) charge: Charge,
-    pub(crate) budget: TenantBudget,
+    budget: TenantBudget,
+    bytes_max: usize,
+}
+
+impl Message {
+    /// Charges so many bytes, where that is more; no more than a message may have, or it would be told
+    /// to come back later, for ever.
+    pub(crate) fn charge_to(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.charge.grow_to(&self.budget, bytes.min(self.bytes_max))
+    }
 }
 
 impl WholeBody {
@@ -81,7 +90,7 @@ impl WholeBody {
         };
         drop(self.sent);
         let charge = Charge::settle(&self.rules, &self.budget, self.permit, &bytes)?;
-        Ok(Message { bytes, charge, budget: self.budget })
+        Ok(Message { bytes, charge, budget: self.budget, bytes_max: self.rules.bytes_max })
     }
 }
 

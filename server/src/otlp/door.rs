@@ -23,7 +23,7 @@ use crate::{
         decoded_size::otlp_structure_bytes,
         inflate::{Encoding, Inflater},
         message_body::{Charge, MessageRules, TenantBudget, malformed},
-        whole_body::{Message, WholeBody},
+        whole_body::WholeBody,
     },
     status::Refusal,
 };
@@ -147,17 +147,18 @@ fn read(
         Form::Grpc => unframed(body.sent.clone(), encoding)?,
         Form::Protobuf | Form::Json => (body.sent.clone(), encoding),
     };
-    let Message { bytes, mut charge, budget } = body.inflate(payload, encoding, inflater)?;
+    let mut message = body.inflate(payload, encoding, inflater)?;
+    let bytes = &message.bytes;
     let request = match form {
-        Form::Json => json::request(&bytes)?,
+        Form::Json => json::request(bytes)?,
         Form::Grpc | Form::Protobuf => ExportLogsServiceRequest::decode(&bytes[..])
             .map_err(|error| malformed(&format!("it is no OTLP in protobuf: {error}")))?,
     };
-    let hash = can_be_told(&request).then(|| content_hash(&bytes));
+    let hash = can_be_told(&request).then(|| content_hash(bytes));
     let translation = translate(request, unnamed)?;
     // What each log gets from its scope was not in the message as often.
-    charge.grow_to(&budget, translation.bytes())?;
-    Ok(Read { translation, hash, charge })
+    message.charge_to(translation.bytes())?;
+    Ok(Read { translation, hash, charge: message.charge })
 }
 
 /// The one message of a call, and how it is compressed.

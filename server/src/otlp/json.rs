@@ -19,6 +19,7 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use super::translate::{INVALID_SPAN_ID, INVALID_TRACE_ID};
 use crate::{
     listener::{
         decoded_size::{OTLP_ENTRY_BYTES, OTLP_RECORD_BYTES},
@@ -187,16 +188,18 @@ struct LogRecord {
     dropped_attributes_count: u32,
     #[serde(deserialize_with = "int")]
     flags: u32,
-    #[serde(deserialize_with = "id")]
-    trace_id: Vec<u8>,
-    #[serde(deserialize_with = "id")]
-    span_id: Vec<u8>,
+    #[serde(deserialize_with = "or_default")]
+    trace_id: String,
+    #[serde(deserialize_with = "or_default")]
+    span_id: String,
     #[serde(deserialize_with = "or_default")]
     event_name: String,
 }
 
 impl From<LogRecord> for logs::LogRecord {
-    fn from(read: LogRecord) -> Self {
+    fn from(mut read: LogRecord) -> Self {
+        let trace_id = id(read.trace_id, INVALID_TRACE_ID, &mut read.attributes);
+        let span_id = id(read.span_id, INVALID_SPAN_ID, &mut read.attributes);
         Self {
             time_unix_nano: read.time_unix_nano,
             observed_time_unix_nano: read.observed_time_unix_nano,
@@ -206,8 +209,8 @@ impl From<LogRecord> for logs::LogRecord {
             attributes: read.attributes,
             dropped_attributes_count: read.dropped_attributes_count,
             flags: read.flags,
-            trace_id: read.trace_id,
-            span_id: read.span_id,
+            trace_id,
+            span_id,
             event_name: read.event_name,
         }
     }
@@ -356,10 +359,17 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    let text: String = or_default(deserializer)?;
-    hex::decode(text)
-        .map_err(|error| D::Error::custom(format!("an id is not hexadecimal: {error}")))
+/// An id; what is not hexadecimal is none, and kept as an attribute, like one of a wrong length.
+fn id(text: String, key: &str, attributes: &mut Vec<common::KeyValue>) -> Vec<u8> {
+    hex::decode(&text).unwrap_or_else(|_| {
+        let value = common::AnyValue { value: Some(common::any_value::Value::StringValue(text)) };
+        attributes.push(common::KeyValue {
+            key: key.to_owned(),
+            value: Some(value),
+            ..common::KeyValue::default()
+        });
+        Vec::new()
+    })
 }
 
 fn int<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -586,13 +596,20 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_is_none_takes_nothing_along() {
+        let found = log(r#""traceId":"xy","spanId":"abc","severityNumber":9"#).unwrap();
+        assert_eq!((found.trace_id.len(), found.span_id.len(), found.severity_number), (0, 0, 9));
+        let kept: Vec<_> = found.attributes.iter().map(|kept| kept.key.as_str()).collect();
+        assert_eq!(kept, [INVALID_TRACE_ID, INVALID_SPAN_ID]);
+    }
+
+    #[test]
     fn what_is_wrong_is_malformed() {
         for bad in [
             r#""timeUnixNano":-1"#,
             r#""timeUnixNano":"x""#,
             r#""timeUnixNano":1.5"#,
             r#""severityNumber":"LOUD""#,
-            r#""traceId":"xy""#,
             r#""body":"text""#,
             r#""body":{"intValue":"9223372036854775808"}"#,
             r#""body":{"bytesValue":"?"}"#,

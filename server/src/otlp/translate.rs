@@ -50,6 +50,9 @@ const ATTRIBUTE_BYTES: usize = 64;
 /// What SDKs call a service that was given no name.
 const UNKNOWN_SERVICE: &str = "unknown_service";
 const SERVICE_NAME: &str = "service.name";
+/// What is kept of an id that is none.
+pub(super) const INVALID_TRACE_ID: &str = "logweir.invalid_trace_id";
+pub(super) const INVALID_SPAN_ID: &str = "logweir.invalid_span_id";
 
 /// A request as batches.
 #[derive(Debug, Default, PartialEq)]
@@ -272,8 +275,8 @@ fn record(sent: LogRecord, scope: &Scope) -> v1::LogRecord {
     if flags != 0 {
         add_text(&mut attributes, "trace_flags", format!("{flags:02x}"));
     }
-    let trace_id = id::<16>(sent.trace_id, "logweir.invalid_trace_id", &mut attributes);
-    let span_id = id::<8>(sent.span_id, "logweir.invalid_span_id", &mut attributes);
+    let trace_id = id::<16>(sent.trace_id, INVALID_TRACE_ID, &mut attributes);
+    let span_id = id::<8>(sent.span_id, INVALID_SPAN_ID, &mut attributes);
     v1::LogRecord {
         time_unix_nano,
         level: level.into(),

@@ -344,6 +344,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_part_is_small_and_the_parts_are_all_there_is() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("-unwanted");
+        let messages: Vec<String> = (0..200).map(|_| "x".repeat(1_000)).collect();
+        bench.publish(&messages.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut indices = Vec::new();
+        while indices.len() < 200 {
+            let part = tail.next().await.unwrap().unwrap();
+            let bytes: usize = part.logs.iter().map(prost::Message::encoded_len).sum();
+            assert!(bytes <= TAIL_PART_BYTES_MAX, "{bytes}");
+            indices.extend(part.logs.iter().map(|log| log.id.parse::<LogId>().unwrap().index));
+        }
+        assert_eq!(indices, (0..200).collect::<Vec<u32>>());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_dear_filter_finds_the_same() {
         let bench = Bench::new();
         let terms: Vec<String> = (0..90).map(|number| format!("wanted-{number}")).collect();

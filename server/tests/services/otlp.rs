@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
         ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
         logs_service_client::LogsServiceClient,
     },
-    common::v1::{AnyValue, KeyValue, KeyValueList, any_value::Value},
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, KeyValueList, any_value::Value},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     resource::v1::Resource,
 };
@@ -554,15 +554,37 @@ async fn a_used_up_rate_passes() {
 }
 
 /// Waits until a batch of the tenant is in the queue.
+/// What the token's tenant holds of a shared resource.
+async fn held(bench: &Bench, token: &str, resource: &str) -> u64 {
+    let request = with_token(token, v1::GetTenantRequest {});
+    let tenant = bench.administer().get_tenant(request).await.unwrap().into_inner();
+    tenant.shares.iter().find(|share| share.resource == resource).map_or(0, |share| share.held)
+}
+
 async fn until_queued(bench: &Bench, token: &str) {
-    loop {
-        let request = with_token(token, v1::GetTenantRequest {});
-        let tenant = bench.administer().get_tenant(request).await.unwrap().into_inner();
-        let queued = tenant.shares.iter().find(|share| share.resource == "queue_batches");
-        if queued.is_some_and(|share| share.held > 0) {
-            return;
-        }
-    }
+    while held(bench, token, "queue_batches").await == 0 {}
+}
+
+#[tokio::test]
+async fn what_a_scope_says_of_each_log_is_charged_for_each() {
+    let bench = Bench::new().await;
+    bench.set_storing(false);
+    let admin = bench.admin();
+    let scope =
+        InstrumentationScope { version: "x".repeat(16_000), ..InstrumentationScope::default() };
+    let mut logs = logs_of("shop", (1..=500).map(|number| log(number, "x")).collect());
+    logs.scope_logs[0].scope = Some(scope);
+    let sent = request(vec![logs]);
+    assert!(sent.encoded_len() < 100_000);
+    let sending = export(&bench, &admin, sent);
+    let looking = async {
+        until_queued(&bench, &admin).await;
+        let held = held(&bench, &admin, "in_flight_bytes").await;
+        assert!(held > 500 * 16_000, "{held}");
+        bench.set_storing(true);
+    };
+    let (sent, ()) = tokio::join!(sending, looking);
+    assert_eq!(sent.unwrap(), None);
 }
 
 #[tokio::test]

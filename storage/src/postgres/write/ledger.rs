@@ -250,11 +250,12 @@ pub(crate) async fn correct(db: &Transaction<'_>, settled: &[Settled<'_>]) -> Re
     Ok(())
 }
 
-/// Counts repeats of senders without an account. What the queue hands out once more is none.
-pub(crate) async fn note_repeats(
+/// Notes repeats of senders without an account; logs of them by tenant. What the queue hands out once
+/// more is none.
+pub(crate) async fn mark_repeats(
     db: &Transaction<'_>,
     repeats: &[&ScoredBatch],
-) -> Result<(), Fault> {
+) -> Result<Vec<(String, i64)>, Fault> {
     // The last one of each id: a statement must not touch a row twice.
     let mut last: BTreeMap<Key, i64> = BTreeMap::new();
     for batch in repeats.iter().filter(|batch| batch.producer.is_none()) {
@@ -263,21 +264,42 @@ pub(crate) async fn note_repeats(
         *received = (*received).max(batch.received_at.as_unix_nanos());
     }
     if last.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let (tenants, ids) = columns(last.keys());
     let received: Vec<i64> = last.values().copied().collect();
+    let rows = db
+        .query_typed(
+            "WITH again AS (
+                 UPDATE batches b SET received_unix_nano = of.received
+                 FROM unnest($1::text[], $2::uuid[], $3::bigint[]) AS of (tenant, batch_id, received)
+                 WHERE b.tenant = of.tenant AND b.batch_id = of.batch_id
+                     AND coalesce(b.received_unix_nano, 0) < of.received
+                 RETURNING b.tenant, b.stored + b.dead_lettered AS logs)
+             SELECT tenant, sum(logs)::bigint FROM again GROUP BY tenant ORDER BY tenant",
+            &[
+                (&tenants, Type::TEXT_ARRAY),
+                (&ids, Type::UUID_ARRAY),
+                (&received, Type::INT8_ARRAY),
+            ],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Adds logs that came again to the counts of their tenants, which come in ascending order.
+pub(crate) async fn add_repeats(
+    db: &Transaction<'_>,
+    repeats: Vec<(String, i64)>,
+) -> Result<(), Fault> {
+    if repeats.is_empty() {
+        return Ok(());
+    }
+    let (tenants, logs): (Vec<String>, Vec<i64>) = repeats.into_iter().unzip();
     db.execute_typed(
-        "WITH again AS (
-             UPDATE batches b SET received_unix_nano = of.received
-             FROM unnest($1::text[], $2::uuid[], $3::bigint[]) AS of (tenant, batch_id, received)
-             WHERE b.tenant = of.tenant AND b.batch_id = of.batch_id
-                 AND coalesce(b.received_unix_nano, 0) < of.received
-             RETURNING b.tenant, b.stored + b.dead_lettered AS logs)
-         INSERT INTO repeats (tenant, logs)
-         SELECT tenant, sum(logs) FROM again GROUP BY tenant ORDER BY tenant
+        "INSERT INTO repeats (tenant, logs) SELECT * FROM unnest($1::text[], $2::bigint[])
          ON CONFLICT (tenant) DO UPDATE SET logs = repeats.logs + excluded.logs",
-        &[(&tenants, Type::TEXT_ARRAY), (&ids, Type::UUID_ARRAY), (&received, Type::INT8_ARRAY)],
+        &[(&tenants, Type::TEXT_ARRAY), (&logs, Type::INT8_ARRAY)],
     )
     .await?;
     Ok(())

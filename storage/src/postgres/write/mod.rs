@@ -354,11 +354,13 @@ async fn settle(
         }
         outcomes.push(of.outcome);
     }
+    // In the order in which upkeep locks them: batches before producers.
+    let repeats = ledger::mark_repeats(db, &repeats).await?;
     ledger::note(db, &settled).await?;
     put_aside(db, &letters, now).await?;
     ledger::correct(db, &settled).await?;
     // Last, and mostly of nothing: a tenant's count is a row that others wait for.
-    ledger::note_repeats(db, &repeats).await?;
+    ledger::add_repeats(db, repeats).await?;
     Ok(outcomes)
 }
 

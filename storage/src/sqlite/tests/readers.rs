@@ -34,6 +34,22 @@ async fn what_one_tenant_reads_keeps_neither_another_nor_the_process_waiting() {
     storage.list_services(&other()).await.unwrap();
 }
 
+/// What tenants ask for must not keep the processor from what brings logs, or judges them in time.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn only_what_tenants_ask_for_is_read_at_a_lower_priority() {
+    let directory = TempDir::new().unwrap();
+    let storage = open(directory.path()).unwrap();
+    let niceness = |_: &Connection, _: &Caller| {
+        Ok(rustix::process::getpriority_process(None).expect("Linux has one for each thread"))
+    };
+    let own = rustix::process::getpriority_process(None).unwrap();
+    assert!(storage.readers.run(&other(), niceness).await.unwrap() > own);
+    assert_eq!(storage.readers.run_own(niceness).await.unwrap(), own);
+    let background = storage.for_background();
+    assert_eq!(background.readers.run(&other(), niceness).await.unwrap(), own);
+}
+
 #[tokio::test]
 async fn a_long_read_lets_others_go_first_and_then_goes_on_before_its_own() {
     let directory = TempDir::new().unwrap();
