@@ -88,7 +88,7 @@ impl Load {
     pub(crate) async fn run(&self) -> anyhow::Result<Outcome> {
         let mut senders = Vec::new();
         for _ in 0..self.connections {
-            senders.push(Door::connect(self)?);
+            senders.push(Client::connect(self)?);
         }
         let begun = Instant::now();
         let mut clients = JoinSet::new();
@@ -110,7 +110,7 @@ impl Load {
     async fn client(
         self,
         number: usize,
-        mut door: Door,
+        mut client: Client,
         begun: Instant,
     ) -> anyhow::Result<Outcome> {
         // The clients are instances of the same services.
@@ -137,12 +137,12 @@ impl Load {
             if self.is_traced {
                 trace(&mut batch);
             }
-            let message = door.encoded(batch, time);
+            let message = client.encoded(batch, time);
             // Without a rate nothing was due before: making the batch is the client's own time.
             if interval.is_none() {
                 due = Instant::now();
             }
-            door.send(message).await?;
+            client.send(message).await?;
             outcome.latencies.push(due.elapsed());
             outcome.logs += self.batch_records as u64;
         }
@@ -152,7 +152,7 @@ impl Load {
 
 /// The way in of one connection.
 #[derive(Clone)]
-enum Door {
+enum Client {
     Native(Sender),
     Otlp(Box<LogsServiceClient<Channel>>, MetadataValue<Ascii>),
 }
@@ -163,7 +163,7 @@ enum Message {
     Otlp(ExportLogsServiceRequest),
 }
 
-impl Door {
+impl Client {
     fn connect(load: &Load) -> anyhow::Result<Self> {
         if load.is_otlp {
             let channel = Channel::from_shared(load.endpoint.clone())?.connect_lazy();
@@ -200,7 +200,7 @@ impl Door {
                 anyhow::ensure!(partial.is_none(), "a batch was not accepted: {partial:?}");
                 Ok(())
             }
-            _ => unreachable!("a door sends what it has encoded"),
+            _ => unreachable!("a client sends what it has encoded"),
         }
     }
 }

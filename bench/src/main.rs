@@ -117,7 +117,7 @@ async fn measure(arguments: &Arguments, data_dir: &Path) -> anyhow::Result<()> {
     };
 
     scoring(arguments).await?;
-    doors(arguments).await?;
+    protocols(arguments).await?;
 
     let (server, token) = standalone(arguments, data_dir, true).await?;
     measured("warm-up", &server, &Load::full_speed(&server, &token, 1_000)).await?;
@@ -189,9 +189,9 @@ async fn scoring(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a log costs that comes by OTLP, beside one that comes by the native door: the doors take turns
+/// What a log costs that comes by OTLP, beside one that comes by the native contract: the two take turns
 /// at one server, and the medians count.
-async fn doors(arguments: &Arguments) -> anyhow::Result<()> {
+async fn protocols(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let (server, token) = standalone(arguments, folder.path(), true).await?;
     measured("warm-up", &server, &Load::full_speed(&server, &token, 1_000)).await?;

@@ -1,4 +1,4 @@
-//! The one reader of log text: what files, streams and the doors of a server hand over as text is
+//! The one reader of log text: what files, streams and the receivers of a server hand over as text is
 //! understood here, and nowhere else. Pure: the same text and context give the same result.
 //!
 //! From the outside in: [`join`] takes lines out of the envelopes of container runtimes and joins

@@ -68,7 +68,7 @@ use crate::{
         response_body::UnsentBytes,
     },
     models::ModelHandler,
-    otlp::{Door, grpc::LogsService},
+    otlp::{Receiver, grpc::LogsService},
     query::{Matcher, QueryHandler},
 };
 pub use crate::{
@@ -242,7 +242,7 @@ impl Parts<'_> {
             batch_bytes_max: self.config.limits.request_bytes_max,
             read_timeout: Duration::from_secs(self.config.read_timeout_seconds),
         });
-        let door = Door::new(Arc::clone(&auth_layer), Arc::clone(self.ingest));
+        let receiver = Receiver::new(Arc::clone(&auth_layer), Arc::clone(self.ingest));
         // The authentication layer bounds what goes in; the transport's own bound must not be
         // lower.
         let ingest = IngestServiceServer::new(self.ingest_handler(tasks))
@@ -269,10 +269,10 @@ impl Parts<'_> {
                 .add_service(with_grpc_web(Authenticated::new(admin, Access::Admin, &auth_layer)))
                 .add_service(with_grpc_web(Authenticated::new(models, Access::Query, &auth_layer)))
                 .add_service(with_grpc_web(Authenticated::new(alerts, Access::Query, &auth_layer)))
-                .add_service(with_grpc_web(LogsService(Arc::clone(&door))))
+                .add_service(with_grpc_web(LogsService(Arc::clone(&receiver))))
                 .add_service(health_service.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
                 .add_service(reflection.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX));
-        let router = routes.prepare().into_axum_router().merge(otlp::http::router(door));
+        let router = routes.prepare().into_axum_router().merge(otlp::http::router(receiver));
         let router = router.fallback(listener::unknown_path::refuse);
         let router = match self.config.cors_origins.layer() {
             Some(cors) => router.layer(cors),

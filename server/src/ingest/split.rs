@@ -27,7 +27,7 @@ const SIDE_BY_SIDE_MAX: usize = 64;
 /// process takes by default.
 const SIDE_BY_SIDE_BYTES_MAX: usize = 16 << 20;
 
-/// Attributes that a door adds to a log for fields that logs here do not have.
+/// Attributes that a translation adds to a log, for fields that logs here do not have.
 const ATTRIBUTES_ADDED_MAX: usize = 8;
 /// Of the reason that is told.
 const REASON_CHARACTERS_MAX: usize = 500;
@@ -228,7 +228,7 @@ impl Ingest {
     }
 }
 
-/// A log's own attributes may be as many as ever; its scope's come beside them, and what a door adds. An
+/// A log's own attributes may be as many as ever; its scope's come beside them, and what a translation adds. An
 /// SDK that cut a log's to the limit, which is its default too, says so in one more.
 fn with_added_attributes(limits: &Limits) -> Limits {
     let attributes_max = 2 * limits.attributes_max + ATTRIBUTES_ADDED_MAX;

@@ -23,7 +23,7 @@ use prost_types::FileDescriptorSet;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
-use super::door::{Door, Form, HEADER_BYTES};
+use super::receiver::{Form, HEADER_BYTES, Receiver};
 use crate::{
     auth::{
         Access,
@@ -41,7 +41,7 @@ const STATUS_OK: HeaderValue = HeaderValue::from_static("0");
 
 /// The service.
 #[derive(Clone)]
-pub(crate) struct LogsService(pub(crate) Arc<Door>);
+pub(crate) struct LogsService(pub(crate) Arc<Receiver>);
 
 /// What describes the service to clients, of what describes all of OpenTelemetry's.
 pub(crate) fn description() -> FileDescriptorSet {
@@ -66,9 +66,9 @@ impl Service<Request<Body>> for LogsService {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let door = Arc::clone(&self.0);
+        let receiver = Arc::clone(&self.0);
         Box::pin(async move {
-            let mut response = match export(&door, request).await {
+            let mut response = match export(&receiver, request).await {
                 Ok(answer) => ok(&answer),
                 Err(refusal) => Status::from(refusal).into_http(),
             };
@@ -79,15 +79,18 @@ impl Service<Request<Body>> for LogsService {
     }
 }
 
-async fn export(door: &Door, request: Request<Body>) -> Result<ExportLogsServiceResponse, Refusal> {
+async fn export(
+    receiver: &Receiver,
+    request: Request<Body>,
+) -> Result<ExportLogsServiceResponse, Refusal> {
     let (head, body) = request.into_parts();
-    let caller = door.auth.identify(&head.headers, &head.extensions, Access::Ingest)?;
+    let caller = receiver.auth.identify(&head.headers, &head.extensions, Access::Ingest)?;
     if head.uri.path() != EXPORT {
         let message = format!("there is no {}: the one rpc is Export", head.uri.path());
         return Err(Refusal::Unsupported { reason: "RPC_UNKNOWN", message });
     }
     let encoding = encoding(head.headers.get(ENCODING_HEADER))?;
-    door.take(&caller, Form::Grpc, encoding, body, rand::random()).await
+    receiver.take(&caller, Form::Grpc, encoding, body, rand::random()).await
 }
 
 fn ok(answer: &ExportLogsServiceResponse) -> Response<Body> {

@@ -12,21 +12,21 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use serde_json::json;
 
-use super::door::{Door, Form};
+use super::receiver::{Form, Receiver};
 use crate::{
     auth::{Access, layer::encoding},
     status::{self, BodyFormat, Refusal},
 };
 
 /// The path.
-pub(crate) fn router(door: Arc<Door>) -> Router {
-    Router::new().route("/v1/logs", post(export).fallback(refuse_method).with_state(door))
+pub(crate) fn router(receiver: Arc<Receiver>) -> Router {
+    Router::new().route("/v1/logs", post(export).fallback(refuse_method).with_state(receiver))
 }
 
-async fn export(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
+async fn export(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
     let format = format(request.headers());
     let answered_in = format.as_ref().copied().unwrap_or_default();
-    match take(&door, format, request).await {
+    match take(&receiver, format, request).await {
         Ok(answer) => ok(&answer, answered_in),
         Err(refusal) => {
             let code = status::name(refusal.code());
@@ -37,18 +37,18 @@ async fn export(State(door): State<Arc<Door>>, request: Request<Body>) -> Respon
 }
 
 async fn take(
-    door: &Door,
+    receiver: &Receiver,
     format: Result<BodyFormat, Refusal>,
     request: Request<Body>,
 ) -> Result<ExportLogsServiceResponse, Refusal> {
     let (head, body) = request.into_parts();
-    let caller = door.auth.identify(&head.headers, &head.extensions, Access::Ingest)?;
+    let caller = receiver.auth.identify(&head.headers, &head.extensions, Access::Ingest)?;
     let form = match format? {
         BodyFormat::Protobuf => Form::Protobuf,
         BodyFormat::Json => Form::Json,
     };
     let encoding = encoding(head.headers.get(CONTENT_ENCODING))?;
-    door.take(&caller, form, encoding, body, rand::random()).await
+    receiver.take(&caller, form, encoding, body, rand::random()).await
 }
 
 fn format(headers: &HeaderMap) -> Result<BodyFormat, Refusal> {

@@ -37,7 +37,7 @@ const PART_BYTES_MAX: usize = 1 << 20;
 /// too, and would take a whole queue with it to the dead letters.
 const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Bytes that the resource takes on the logs of a part, each of which gets its values; what the native
-/// door allows by default.
+/// contract allows by default.
 const COPIES_BYTES_MAX: usize = 32 << 20;
 /// Bytes that scopes take on the logs of a request, each of which gets the values of its own.
 const SCOPE_COPIES_BYTES_MAX: usize = 64 << 20;

@@ -266,7 +266,7 @@ async fn a_repeat_adds_nothing_where_it_can_be_told() {
     let admin = bench.admin();
     for _ in 0..3 {
         export(&bench, &admin, payments(&["one", "two"])).await.unwrap();
-        // Over the other door and compressed it is the same content.
+        // Over HTTP and compressed it is the same content.
         let body = gzip(&payments(&["one", "two"]).encode_to_vec());
         let headers = [("content-type", PROTOBUF), ("content-encoding", "gzip")];
         assert_eq!(post_with(&bench, &admin, &headers, body).await.status, StatusCode::OK);
@@ -304,7 +304,7 @@ async fn a_large_request_is_stored_whole_and_once() {
         (0..25_000).map(|n| log(n, &format!("log {n} {}", "x".repeat(200)))).collect();
     let (shop, rest) = (logs[..12_000].to_vec(), logs[12_000..].to_vec());
     let sent = request(vec![logs_of("shop", shop), logs_of("orders", rest)]);
-    assert!(sent.encoded_len() > 4 << 20, "more than the native door takes");
+    assert!(sent.encoded_len() > 4 << 20, "more than a native request may have");
     for _ in 0..2 {
         assert_eq!(export(&bench, &admin, sent.clone()).await.unwrap(), None);
     }

@@ -46,7 +46,7 @@ pub(super) enum Form {
 }
 
 /// Takes requests.
-pub(crate) struct Door {
+pub(crate) struct Receiver {
     pub(super) auth: Arc<AuthLayer>,
     ingest: Arc<Ingest>,
     bytes_max: usize,
@@ -56,7 +56,7 @@ pub(crate) struct Door {
 }
 
 /// A request that was read.
-struct Read {
+struct ReadRequest {
     translation: Translation,
     /// What identifies it, if a repeat of it can be told.
     hash: Option<[u8; 16]>,
@@ -64,7 +64,7 @@ struct Read {
     charge: Charge,
 }
 
-impl Door {
+impl Receiver {
     pub(crate) fn new(auth: Arc<AuthLayer>, ingest: Arc<Ingest>) -> Arc<Self> {
         let limits = &ingest.limits;
         // One larger than all that may be in flight would be told to come back later, for ever.
@@ -116,7 +116,7 @@ impl Door {
         form: Form,
         encoding: Encoding,
         body: WholeBody,
-    ) -> Result<Read, Refusal> {
+    ) -> Result<ReadRequest, Refusal> {
         let is_compressed = encoding != Encoding::Identity;
         let expected = self.rules(form).expected_bytes(body.sent.len(), is_compressed);
         let unnamed = unnamed(caller.scope == ServiceScope::Any);
@@ -142,7 +142,7 @@ fn read(
     encoding: Encoding,
     inflater: &Inflater,
     unnamed: &str,
-) -> Result<Read, Refusal> {
+) -> Result<ReadRequest, Refusal> {
     let (payload, encoding) = match form {
         Form::Grpc => unframed(body.sent.clone(), encoding)?,
         Form::Protobuf | Form::Json => (body.sent.clone(), encoding),
@@ -158,7 +158,7 @@ fn read(
     let translation = translate(request, unnamed)?;
     // What each log gets from its scope was not in the message as often.
     message.charge_to(translation.bytes())?;
-    Ok(Read { translation, hash, charge: message.charge })
+    Ok(ReadRequest { translation, hash, charge: message.charge })
 }
 
 /// The one message of a call, and how it is compressed.
