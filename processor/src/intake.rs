@@ -41,8 +41,8 @@ pub(crate) struct Intake {
     is_awaited: bool,
     senders: Senders,
     pace: Pace,
-    /// A suspect that came behind the last group: it is the next group, alone.
-    suspect: Option<Delivery>,
+    /// What came behind the last group and had no place in it: it begins the next one.
+    held: Option<Delivery>,
 }
 
 /// What is written in one transaction.
@@ -53,8 +53,35 @@ pub(crate) struct Group {
     pub(crate) is_suspect: bool,
     /// When its first batch came.
     pub(crate) taken: Instant,
+    pub(crate) size: Size,
+}
+
+/// How much is in a group, or in a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Size {
+    /// Rejected logs are written too, as dead letters.
     pub(crate) rows: usize,
     bytes: usize,
+}
+
+impl Size {
+    fn of(batch: &Batch) -> Self {
+        Self { rows: batch.records.len() + batch.rejected.len(), bytes: batch.heap_bytes() }
+    }
+
+    const fn and(self, more: Self) -> Self {
+        Self { rows: self.rows + more.rows, bytes: self.bytes + more.bytes }
+    }
+
+    /// Whether it is less in both.
+    const fn is_below(self, bounds: Self) -> bool {
+        self.rows < bounds.rows && self.bytes < bounds.bytes
+    }
+
+    /// Whether it is more in neither.
+    const fn is_within(self, bounds: Self) -> bool {
+        self.rows <= bounds.rows && self.bytes <= bounds.bytes
+    }
 }
 
 impl Intake {
@@ -73,34 +100,40 @@ impl Intake {
             age_max: config.group_age(),
             senders: Senders::default(),
             pace: Pace::default(),
-            suspect: None,
+            held: None,
         }
     }
 
-    /// The next group: the first batch that comes, and those that come soon after it.
+    /// The next group: the first batch that comes, and those that come soon after it. Within its bounds,
+    /// unless one batch alone is larger: a small one of somebody who waits for it does not wait for a
+    /// large one of another as well.
     pub(crate) async fn take(&mut self) -> Option<Group> {
-        let first = match self.suspect.take() {
-            Some(suspect) => suspect,
+        let first = match self.held.take() {
+            Some(held) => held,
             None => self.first().await?,
         };
         let mut group = Group::new(is_suspect(&first));
-        self.add(&mut group, first);
+        let size = Size::of(first.batch());
+        self.add(&mut group, first, size);
         let deadline = group.taken + self.age_max;
-        while !group.is_suspect && !self.is_full(&group) {
+        while !group.is_suspect {
+            let bounds = self.bounds(&group);
+            if !group.size.is_below(bounds) {
+                break;
+            }
             // What is there already is taken without a timer: under load thousands of small batches
             // a second would arm one each.
             let next = match self.consumer.try_receive() {
                 Some(delivery) => Some(delivery),
                 None => timeout_at(deadline, self.consumer.receive()).await.ok().flatten(),
             };
-            match next {
-                Some(suspect) if is_suspect(&suspect) => {
-                    self.suspect = Some(suspect);
-                    break;
-                }
-                Some(delivery) => self.add(&mut group, delivery),
-                None => break,
+            let Some(next) = next else { break };
+            let size = Size::of(next.batch());
+            if is_suspect(&next) || !group.size.and(size).is_within(bounds) {
+                self.held = Some(next);
+                break;
             }
+            self.add(&mut group, next, size);
         }
         Some(group)
     }
@@ -117,14 +150,17 @@ impl Intake {
         received
     }
 
-    fn is_full(&self, group: &Group) -> bool {
+    /// At what size a group is full.
+    fn bounds(&self, group: &Group) -> Size {
         let is_shared = self.is_awaited && self.senders.are_several(group.taken);
         if !is_shared {
-            return group.rows >= self.rows_max || group.bytes >= self.bytes_max;
+            return Size { rows: self.rows_max, bytes: self.bytes_max };
         }
-        let rows_max = self.pace.rows_within(SEVERAL_TIME);
-        group.rows >= rows_max.min(self.rows_max.div_ceil(SEVERAL_PART))
-            || group.bytes >= self.bytes_max.div_ceil(SEVERAL_PART)
+        let rows_in_time = self.pace.rows_within(SEVERAL_TIME);
+        Size {
+            rows: rows_in_time.min(self.rows_max.div_ceil(SEVERAL_PART)),
+            bytes: self.bytes_max.div_ceil(SEVERAL_PART),
+        }
     }
 
     /// How long a group took to be scored, or to be written.
@@ -132,13 +168,11 @@ impl Intake {
         self.pace.note(stage, rows, took);
     }
 
-    fn add(&mut self, group: &mut Group, delivery: Delivery) {
+    fn add(&mut self, group: &mut Group, delivery: Delivery, size: Size) {
         let (batch, settlement) = delivery.into_parts();
         self.senders.note(&batch.tenant, group.taken);
         self.progress.taken(batch.received_at);
-        // Rejected logs are written too, as dead letters.
-        group.rows += batch.records.len() + batch.rejected.len();
-        group.bytes += batch.heap_bytes();
+        group.size = group.size.and(size);
         group.batches.push(batch);
         group.settlements.push(settlement);
     }
@@ -216,7 +250,7 @@ impl Senders {
 impl Group {
     fn new(is_suspect: bool) -> Self {
         let (batches, settlements) = (Vec::new(), Vec::new());
-        Self { batches, settlements, is_suspect, taken: Instant::now(), rows: 0, bytes: 0 }
+        Self { batches, settlements, is_suspect, taken: Instant::now(), size: Size::default() }
     }
 }
 
@@ -238,8 +272,8 @@ mod tests {
 
     use super::*;
 
-    /// Hands out one batch for each number of times that it was handed out before.
-    struct Scripted(VecDeque<u32>);
+    /// Hands out batches: of a tenant, with so many logs, handed out so many times before.
+    struct Scripted(VecDeque<(&'static str, usize, u32)>);
 
     struct Unsettled;
 
@@ -259,15 +293,15 @@ mod tests {
         }
 
         fn try_receive(&mut self) -> Option<Delivery> {
-            let times = self.0.pop_front()?;
+            let (tenant, logs, times) = self.0.pop_front()?;
             let batch = Batch {
-                tenant: Tenant::default(),
+                tenant: Tenant::new(tenant).unwrap(),
                 batch_id: BatchId([1; 16]),
                 checksum: 1,
                 received_at: Timestamp::from_unix_nanos(1),
                 producer: None,
                 resource: Resource::of(Service::new("a").unwrap()),
-                records: vec![Record::default()],
+                records: vec![Record::default(); logs],
                 rejected: Vec::new(),
             };
             Some(Delivery::new(batch, Box::new(Unsettled)).with_delivery_count(times))
@@ -309,8 +343,8 @@ mod tests {
         assert!(pace.rows_within(time) > 900, "and is forgotten");
     }
 
-    async fn groups(times: &[u32], count: usize) -> Vec<(usize, bool)> {
-        let consumer = Box::new(Scripted(times.iter().copied().collect()));
+    async fn groups(batches: &[(&'static str, usize, u32)], count: usize) -> Vec<(usize, bool)> {
+        let consumer = Box::new(Scripted(batches.iter().copied().collect()));
         let progress = Arc::new(Progress::new());
         let mut intake = Intake::new(&ProcessorConfig::default(), consumer, progress, true);
         let mut groups = Vec::new();
@@ -323,7 +357,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_may_have_ended_a_processor_is_taken_alone() {
-        let groups = groups(&[0, 2, 3, 9, 0, 4], 5).await;
+        let batches = [0, 2, 3, 9, 0, 4].map(|times| ("a", 1, times));
+        let groups = groups(&batches, 5).await;
         assert_eq!(groups, [(2, false), (1, true), (1, true), (1, false), (1, true)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_batch_of_one_does_not_wait_for_a_large_one_of_another() {
+        let (small, large) = (("a", 50, 0), ("b", 5_000, 0));
+        let sent = [small, large, small, large, small, small, large];
+        let counts = groups(&sent, 5).await.into_iter().map(|(batches, _)| batches);
+        assert_eq!(
+            counts.collect::<Vec<_>>(),
+            [2, 1, 1, 2, 1],
+            "the first is not known to be shared"
+        );
+        let of_one = sent.map(|(_, logs, _)| ("a", logs, 0));
+        assert_eq!(groups(&of_one, 1).await, [(7, false)], "who sends alone waits for its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_is_within_its_bounds() {
+        let sent = [("a", 19_999, 0), ("a", 1, 0), ("a", 19_999, 0), ("a", 2, 0), ("a", 30_000, 0)];
+        let alone = (1, false);
+        assert_eq!(groups(&sent, 4).await, [(2, false), alone, alone, alone]);
     }
 }

@@ -55,7 +55,7 @@ impl Pipeline {
                 if group.is_suspect {
                     return Some(Next::Suspect(group));
                 }
-                let (rows, begun) = (group.rows, Instant::now());
+                let (rows, begun) = (group.size.rows, Instant::now());
                 let scored = score(scorer, group).await;
                 Some(Next::Scored(ScoredGroup { scored, rows, took: begun.elapsed() }))
             };

@@ -231,7 +231,7 @@ fn open_writer(files: &Files) -> Result<Writer, StorageError> {
         }
     });
     let connection = opened.map_err(|fault| fault.into_storage_error(files.directory()))?;
-    Ok(Writer::new(files.clone(), connection))
+    Writer::new(files.clone(), connection)
 }
 
 #[async_trait]

@@ -32,7 +32,7 @@ use crate::{
 // A transaction of the one writing thread, and writes wait behind it: small enough to be over soon.
 const FOLDED_PER_STEP: usize = 2_000;
 /// Silent producers that a step forgets.
-const PRODUCERS_PER_STEP: usize = 2_000;
+const PRODUCERS_PER_STEP: usize = 250;
 
 /// Folds old entries of the ledger and forgets silent producers. Whether there is more to do.
 pub(crate) fn fold(db: &Transaction<'_>, now: Timestamp, age: Duration) -> Result<bool, Fault> {

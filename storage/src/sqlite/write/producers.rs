@@ -156,10 +156,13 @@ pub(crate) fn too_many_producers(db: &Connection) -> rusqlite::Result<Option<Unl
 
 /// Takes the producers that were silent for longest off the list; the sums stay as they are.
 pub(crate) fn unlist(db: &Connection, unlisted: &Unlisted<i64>) -> rusqlite::Result<()> {
+    // Which ones, the index alone says: what is sorted must not be whole accounts, of kilobytes each.
     let mut select = db.prepare_cached(&format!(
         "SELECT {ACCOUNT_COLUMNS}, producer_key, folded_sequences FROM producers
-         WHERE is_listed = 1 AND tenant_id = ?1 AND (?2 IS NULL OR service = ?2)
-         ORDER BY last_received_unix_nano LIMIT ?3"
+         WHERE producer_key IN
+             (SELECT producer_key FROM producers INDEXED BY producers_listed
+              WHERE is_listed = 1 AND tenant_id = ?1 AND (?2 IS NULL OR service = ?2)
+              ORDER BY last_received_unix_nano LIMIT ?3)"
     ))?;
     let of = params![unlisted.tenant, unlisted.service, unlisted.count];
     let rows: Vec<ProducerRow> = select.query_map(of, producer_row)?.collect::<Result<_, _>>()?;
