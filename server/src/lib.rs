@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod auth;
 mod config;
+mod http;
 mod ingest;
 mod jobs;
 mod listener;
@@ -185,6 +186,7 @@ pub async fn run(
     };
     let (health, router) = parts.routes(tasks)?;
     let router = router.merge(health::router(readiness.clone(), ports.metrics.clone()));
+    let router = router.merge(http::router(readiness.clone()));
     if let Some(identity) = ports.identity.clone() {
         let storage = Arc::clone(&ports.storage);
         let taken = budget.clone();

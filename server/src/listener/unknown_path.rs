@@ -1,5 +1,6 @@
 //! Whatever is sent where nothing is served. It was not taken, and who goes by the status of HTTP alone,
-//! as OTLP does, must see so: gRPC's answer to an unknown call has status 200.
+//! as OTLP does, must see so: gRPC's answer to an unknown call has status 200. Below `/v1/`, where OTLP
+//! sends, the answer is in OTLP's form; everywhere else a problem, as in the JSON API.
 
 use axum::body::Body;
 use hyper::{
@@ -12,6 +13,8 @@ use crate::status::{BodyFormat, Refusal};
 
 /// What a path may have in an answer, which travels in a header over gRPC.
 const PATH_CHARACTERS_MAX: usize = 64;
+/// Where OTLP sends (OTLP/HTTP, "Default URL paths").
+const OTLP_PATHS: &str = "/v1/";
 
 /// Refuses a request, in the form that it came in.
 pub(crate) async fn refuse(request: Request<Body>) -> Response<Body> {
@@ -20,6 +23,10 @@ pub(crate) async fn refuse(request: Request<Body>) -> Response<Body> {
     if content_type.starts_with(b"application/grpc") {
         let message = format!("there is no call {path:?}");
         return Status::from(Refusal::Unsupported { reason: "CALL_UNKNOWN", message }).into_http();
+    }
+    if !path.starts_with(OTLP_PATHS) {
+        let message = format!("nothing is served at {path:?}: /api/openapi.json says what is");
+        return Refusal::NotFound(message).into_problem();
     }
     let message = format!("nothing is served at {path:?}: OTLP takes logs alone, at /v1/logs");
     Refusal::NotFound(message).into_http(BodyFormat::of(request.headers()).unwrap_or_default())
