@@ -17,6 +17,7 @@ mod listener;
 mod models;
 mod otlp;
 mod query;
+mod receiver;
 mod response_size;
 mod status;
 
@@ -70,8 +71,9 @@ use crate::{
         response_body::UnsentBytes,
     },
     models::ModelHandler,
-    otlp::{Receiver, grpc::LogsService},
+    otlp::grpc::LogsService,
     query::{Matcher, QueryHandler},
+    receiver::Receiver,
 };
 pub use crate::{
     auth::{
@@ -163,6 +165,7 @@ pub async fn run(
         limits: config.limits.clone(),
         rates: RateLimits::new(&config.rate),
         clock: Arc::clone(&clock),
+        storage: Arc::clone(&ports.storage),
     });
     ingest.rates.tell();
     let budget = Budget::new(config.limits.in_flight_bytes_max);

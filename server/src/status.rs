@@ -52,6 +52,9 @@ pub(crate) enum Refusal {
     /// Too old to be told from a repeat.
     #[error("{0}")]
     Expired(String),
+    /// What names a request names another one.
+    #[error("{message}")]
+    Reused { reason: &'static str, message: String },
     /// A quota is used up for now.
     #[error("quota {quota} of {subject} is used up: send again after {} ms", .retry_after.as_millis())]
     RateLimited { quota: &'static str, subject: String, retry_after: Duration },
@@ -130,7 +133,9 @@ impl Refusal {
             Self::TooLarge { .. } | Self::RateLimited { .. } | Self::OverShare(_) => {
                 Code::ResourceExhausted
             }
-            Self::Expired(_) | Self::FailedPrecondition(_) => Code::FailedPrecondition,
+            Self::Expired(_) | Self::FailedPrecondition(_) | Self::Reused { .. } => {
+                Code::FailedPrecondition
+            }
             Self::Unavailable { .. } => Code::Unavailable,
             Self::NotFound(_) => Code::NotFound,
             Self::DataLoss(_) => Code::DataLoss,
@@ -143,6 +148,7 @@ impl Refusal {
             Self::Unauthenticated { reason, .. }
             | Self::PermissionDenied { reason, .. }
             | Self::Unsupported { reason, .. }
+            | Self::Reused { reason, .. }
             | Self::Unavailable { reason, .. } => reason,
             Self::Invalid(_) => "INVALID_FIELD",
             Self::Malformed(_) => "MALFORMED",
@@ -166,6 +172,8 @@ impl Refusal {
             Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            // As the draft of `Idempotency-Key` has it (draft-ietf-httpapi-idempotency-key-header, 2.7).
+            Self::Reused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited { .. } | Self::OverShare(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
