@@ -238,10 +238,12 @@ impl QueryHandler {
         caller: Arc<Caller>,
         asked: v1::TailLogsRequest,
     ) -> Result<Tail, Refusal> {
-        let filter = Arc::new(self.filter(&asked.filter)?);
+        // First, for a filter may take longer to read than all the rest: who has its share and asks again
+        // and again is refused at little cost to others.
         let permit = self.tails.try_take(&caller.tenant, 1).map_err(|why| {
             Refusal::no_permit(why, SharedResource::Tails, &caller.tenant, TAIL_RETRY_AFTER)
         })?;
+        let filter = Arc::new(self.filter(&asked.filter)?);
         let filter = TailFilter { filter, matcher: Arc::clone(&self.matcher), _permit: permit };
         let reader = self.live_feed.subscribe(caller.tenant.clone());
         Ok(Tail::new(reader, filter, Arc::clone(&self.auth), caller, self.stop.clone()))

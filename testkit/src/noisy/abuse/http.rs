@@ -13,8 +13,9 @@ use crate::noisy::http1;
 const SEARCHERS: usize = 16;
 /// More than one tenant is given.
 const TAILS: usize = 1_400;
-/// Before a tail that ended is opened again.
-const AGAIN_PAUSE: Duration = Duration::from_millis(100);
+/// Before a tail that was refused or ended is asked for again: it is tails that are to hurt, and not as many
+/// connections as a machine can make.
+const AGAIN_PAUSE: Duration = Duration::from_secs(1);
 const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// What is nowhere is looked for in every log.
