@@ -56,9 +56,9 @@ contract: $(buf)
 	$(buf) breaking proto --against proto/released.binpb
 
 # The Python and JavaScript libraries where programs find them. Both make their code from the contract.
-# OpenTelemetry's own libraries lie apart, for they bring packages of their own versions.
+# OpenTelemetry's own libraries and the fuzzer lie apart, for they bring packages of their own versions.
 sdks: $(python) sdk-js/dist/.built examples/express/node_modules/.installed \
-	$(sdks)/opentelemetry-python/.installed $(sdks)/opentelemetry-js/.installed
+	$(sdks)/opentelemetry-python/.installed $(sdks)/opentelemetry-js/.installed $(sdks)/schemathesis/.installed
 
 $(python): $(contract_files) $(shell find sdk-python -name '*.py' -o -name '*.toml' -o -name '*.proto')
 	@deploy/setup.sh test
@@ -87,6 +87,13 @@ $(sdks)/opentelemetry-js/.installed: cli/tests/otlp_sdks/package.json
 	@deploy/setup.sh test
 	@mkdir -p $(@D) && cp $< $(@D)
 	npm install --silent --no-fund --no-audit --no-package-lock --prefix $(@D)
+	@touch $@
+
+# A fuzzer that reads the OpenAPI document.
+$(sdks)/schemathesis/.installed: cli/tests/schemathesis/requirements.txt
+	@deploy/setup.sh test
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 packages:
@@ -131,9 +138,9 @@ bench: sdks
 # The long fault suites: a million logs and twenty kills of the server, the same by the client library
 # of each language, sixty of a sender with a spool, thirty of `logweir send` in ten minutes of
 # rotation, fifty while people are told, and everything that may die in the distributed setting; a
-# million calls of one tenant about another, and twenty ways of one tenant to hurt another. They print
-# their seeds.
+# million calls of one tenant about another, more than twenty ways of one tenant to hurt another, and
+# thousands of requests made from the OpenAPI document. They print their seeds.
 faults: sdks
 	@deploy/setup.sh test
 	LOGWEIR_FAULTS=long cargo nextest run --profile faults --workspace --no-capture \
-		-E 'package(logweir) & binary(/^(faults|spool|rotation|sdks|alerting|distributed_faults|cross_tenant|noisy)$$/)'
+		-E 'package(logweir) & binary(/^(faults|spool|rotation|sdks|alerting|distributed_faults|cross_tenant|noisy|openapi)$$/)'

@@ -2,98 +2,12 @@
 
 use std::io;
 
+use logweir_core::json::{Attributes, Log, level_name};
 use logweir_proto::v1::{self, attribute::Value};
-use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use crate::output::{Output, Tone, escape};
 use crate::response_times::{rfc3339, shown};
-
-/// The JSON form. What is empty is left out; `logweir send` reads it back.
-#[derive(Serialize)]
-struct Entry<'a> {
-    // Named as `logweir send` knows the parts of a log; what it does not know (the id, what was
-    // judged) comes back as attributes.
-    id: &'a str,
-    time: String,
-    service: &'a str,
-    level: &'static str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency_ms: Option<f64>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    trace_id: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    span_id: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    logger: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    instance: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    environment: &'a str,
-    #[serde(skip_serializing_if = "is_zero")]
-    severity_number: u32,
-    received: String,
-    template_id: &'a str,
-    anomaly_score: f32,
-    is_anomaly: bool,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    anomaly_reasons: &'a [String],
-    #[serde(skip_serializing_if = "Attributes::is_empty")]
-    attributes: Attributes<'a>,
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-struct Attributes<'a>(&'a [v1::Attribute]);
-
-impl Attributes<'_> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Attributes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for v1::Attribute { key, value } in self.0 {
-            match value {
-                None => map.serialize_entry(key, &())?,
-                Some(Value::StringValue(text)) => map.serialize_entry(key, text)?,
-                Some(Value::IntValue(number)) => map.serialize_entry(key, number)?,
-                Some(Value::BoolValue(truth)) => map.serialize_entry(key, truth)?,
-                // JSON has no NaN and no infinity.
-                Some(Value::DoubleValue(number)) if !number.is_finite() => {
-                    map.serialize_entry(key, &number.to_string())?;
-                }
-                Some(Value::DoubleValue(number)) => map.serialize_entry(key, number)?,
-                Some(Value::JsonValue(json)) => match nested(json) {
-                    Some(Nested::AsSent(raw)) => map.serialize_entry(key, raw)?,
-                    Some(Nested::OnOneLine(value)) => map.serialize_entry(key, &value)?,
-                    None => map.serialize_entry(key, json)?,
-                },
-            }
-        }
-        map.end()
-    }
-}
-
-enum Nested<'a> {
-    AsSent(&'a RawValue),
-    OnOneLine(serde_json::Value),
-}
-
-/// A nested value as sent, unless it is spread over lines; none if it is no JSON.
-fn nested(json: &str) -> Option<Nested<'_>> {
-    // Raw where possible: read and written again, numbers of many digits would be rounded. But an
-    // object a line must stay one line.
-    if json.chars().any(char::is_control) {
-        return serde_json::from_str(json).ok().map(Nested::OnOneLine);
-    }
-    serde_json::from_str(json).ok().map(Nested::AsSent)
-}
 
 /// Writes a log, as JSON or for a person.
 pub fn write(output: &mut Output, entry: &v1::LogEntry) -> io::Result<()> {
@@ -126,29 +40,7 @@ pub fn write(output: &mut Output, entry: &v1::LogEntry) -> io::Result<()> {
 
 /// Writes a log as JSON.
 pub fn write_json(output: &mut Output, entry: &v1::LogEntry) -> io::Result<()> {
-    let fallback = v1::LogRecord::default();
-    let record = entry.record.as_ref().unwrap_or(&fallback);
-    let (trace_id, span_id) = (hex::encode(&record.trace_id), hex::encode(&record.span_id));
-    output.object(&Entry {
-        id: &entry.id,
-        time: rfc3339(time_of(record)),
-        service: &entry.service,
-        level: level_name(record.level()),
-        message: &record.message,
-        latency_ms: record.latency_ms,
-        trace_id: &trace_id,
-        span_id: &span_id,
-        logger: &record.logger,
-        instance: &entry.instance,
-        environment: &entry.environment,
-        severity_number: record.severity_number,
-        received: rfc3339(entry.received_unix_nano),
-        template_id: &entry.template_id,
-        anomaly_score: entry.anomaly_score,
-        is_anomaly: entry.is_anomaly,
-        anomaly_reasons: &entry.anomaly_reasons,
-        attributes: Attributes(&record.attributes),
-    })
+    output.object(&Log::new(entry))
 }
 
 /// The JSON form of a log that was never stored.
@@ -173,19 +65,6 @@ pub fn write_unsent(output: &mut Output, service: &str, log: &v1::LogRecord) -> 
         latency_ms: log.latency_ms,
         attributes: Attributes(&log.attributes),
     })
-}
-
-/// A level's name, as filters spell it.
-pub fn level_name(level: v1::Level) -> &'static str {
-    match level {
-        v1::Level::Unspecified => "-",
-        v1::Level::Trace => "TRACE",
-        v1::Level::Debug => "DEBUG",
-        v1::Level::Info => "INFO",
-        v1::Level::Warn => "WARN",
-        v1::Level::Error => "ERROR",
-        v1::Level::Fatal => "FATAL",
-    }
 }
 
 fn time_of(record: &v1::LogRecord) -> i64 {
@@ -214,24 +93,6 @@ fn attribute_text(record: &v1::LogRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn attributes_keep_their_types() {
-        let attribute = |key: &str, value| v1::Attribute { key: key.to_owned(), value };
-        let attributes = [
-            attribute("s", Some(Value::StringValue("a".into()))),
-            attribute("i", Some(Value::IntValue(-7))),
-            attribute("d", Some(Value::DoubleValue(f64::NAN))),
-            attribute("j", Some(Value::JsonValue(r#"{"a":[1]}"#.into()))),
-            attribute("l", Some(Value::JsonValue("{\n\"a\": 1}".into()))),
-            attribute("x", Some(Value::JsonValue("{broken".into()))),
-            attribute("n", None),
-        ];
-        let json = serde_json::to_string(&Attributes(&attributes)).unwrap();
-        let expected =
-            r#"{"s":"a","i":-7,"d":"NaN","j":{"a":[1]},"l":{"a":1},"x":"{broken","n":null}"#;
-        assert_eq!(json, expected);
-    }
 
     #[test]
     fn attributes_are_shown_on_the_same_line() {

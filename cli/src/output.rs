@@ -12,6 +12,7 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
 use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
+use logweir_core::json::{self, is_unsafe};
 use logweir_proto::v1;
 use serde::Serialize;
 
@@ -146,8 +147,8 @@ impl Output {
 
     /// Writes an object on a line of its own.
     pub fn object(&mut self, object: &impl Serialize) -> io::Result<()> {
-        let json = serde_json::to_string(object)?;
-        self.line(&escape_json(&json))
+        let json = json::to_text(object)?;
+        self.line(&json)
     }
 
     /// Writes a line that is safe to write.
@@ -272,38 +273,6 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// JSON with the same characters escaped as JSON escapes them; the value is unchanged.
-pub fn escape_json(json: &str) -> Cow<'_, str> {
-    if !json.chars().any(is_unsafe) {
-        return Cow::Borrowed(json);
-    }
-    let mut safe = String::with_capacity(json.len() + 16);
-    let mut units = [0; 2];
-    for character in json.chars() {
-        if is_unsafe(character) {
-            // JSON escapes units of UTF-16: beyond U+FFFF a character is two of them.
-            for unit in character.encode_utf16(&mut units) {
-                safe.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            safe.push(character);
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// Control characters (C0, C1), line and paragraph separators, direction changes, invisible ones
-/// and tags.
-fn is_unsafe(character: char) -> bool {
-    // A log with `ESC ] 52` can write to the clipboard of some terminals, one with U+202E show its
-    // text backwards, and one with tags (U+E0000 on) carry text that nobody sees.
-    character.is_control()
-        || matches!(character,
-            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -337,14 +306,6 @@ mod tests {
         #[test]
         fn escaped_text_is_safe(text: String) {
             prop_assert!(!escape(&text).chars().any(is_unsafe));
-        }
-
-        #[test]
-        fn escaped_json_is_safe_and_means_the_same(text: String) {
-            let json = serde_json::to_string(&text).unwrap();
-            let safe = escape_json(&json);
-            prop_assert!(!safe.chars().any(is_unsafe));
-            prop_assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
         }
     }
 }

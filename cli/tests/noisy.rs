@@ -11,9 +11,16 @@ use testkit::noisy::{self, Case, Operation, Options, Report};
 
 const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
-/// One of each kind: what the transport must bear, what is sent, and what is asked.
-const SHORT_CASES: [Case; 4] =
-    [Case::AnnouncedBodies, Case::RapidReset, Case::IngestFlood, Case::SubstringSearches];
+/// One of each kind: what the transport must bear, what is sent, and what is asked, over gRPC and over
+/// plain HTTP.
+const SHORT_CASES: [Case; 6] = [
+    Case::AnnouncedBodies,
+    Case::RapidReset,
+    Case::IngestFlood,
+    Case::SubstringSearches,
+    Case::HttpSearches,
+    Case::WebSocketTails,
+];
 
 fn try_cases(distributed: bool, short_cases: &[Case]) {
     let is_long = form().is_long;

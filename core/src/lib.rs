@@ -6,6 +6,7 @@ pub mod fairness;
 pub mod filter;
 pub mod identity;
 pub mod job;
+pub mod json;
 pub mod latency;
 pub mod limits;
 pub mod record;

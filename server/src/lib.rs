@@ -10,12 +10,14 @@ mod admin;
 mod alerts;
 mod auth;
 mod config;
+mod http;
 mod ingest;
 mod jobs;
 mod listener;
 mod models;
 mod otlp;
 mod query;
+mod receiver;
 mod response_size;
 mod status;
 
@@ -57,6 +59,7 @@ use crate::{
         Access, Auth,
         layer::{AuthLayer, Authenticated},
     },
+    http::Api,
     ingest::{Ingest, grpc::IngestHandler, rate_limit::RateLimits},
     jobs::Jobs,
     listener::{
@@ -68,8 +71,9 @@ use crate::{
         response_body::UnsentBytes,
     },
     models::ModelHandler,
-    otlp::{Receiver, grpc::LogsService},
+    otlp::grpc::LogsService,
     query::{Matcher, QueryHandler},
+    receiver::Receiver,
 };
 pub use crate::{
     auth::{
@@ -161,6 +165,7 @@ pub async fn run(
         limits: config.limits.clone(),
         rates: RateLimits::new(&config.rate),
         clock: Arc::clone(&clock),
+        storage: Arc::clone(&ports.storage),
     });
     ingest.rates.tell();
     let budget = Budget::new(config.limits.in_flight_bytes_max);
@@ -230,7 +235,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Everything that is spoken in gRPC.
+    /// Everything that needs a token, and what describes it.
     fn routes(&self, tasks: &Tasks) -> Result<(HealthReporter, Router), ServerError> {
         let auth_layer = Arc::new(AuthLayer {
             auth: Arc::clone(self.auth),
@@ -247,10 +252,19 @@ impl Parts<'_> {
         // lower.
         let ingest = IngestServiceServer::new(self.ingest_handler(tasks))
             .max_decoding_message_size(self.config.limits.request_bytes_max);
-        let query = QueryServiceServer::new(self.query_handler(tasks)?);
+        let query_handler = Arc::new(self.query_handler(tasks)?);
+        let query = QueryServiceServer::from_arc(Arc::clone(&query_handler));
         let admin = AdminServiceServer::new(self.admin_handler());
         let models = ModelServiceServer::new(self.model_handler(tasks));
-        let alerts = AlertServiceServer::new(self.alert_handler(tasks));
+        let alert_handler = Arc::new(self.alert_handler(tasks));
+        let alerts = AlertServiceServer::from_arc(Arc::clone(&alert_handler));
+        let api = Api {
+            auth: Arc::clone(&auth_layer),
+            query: query_handler,
+            alerts: alert_handler,
+            origins: self.config.cors_origins.clone(),
+            tasks: tasks.clone(),
+        };
         // Health and reflection stand outside the authentication layer: a load balancer has no
         // token, and neither says anything about a tenant. So their bound on a request is small.
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -273,6 +287,7 @@ impl Parts<'_> {
                 .add_service(health_service.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
                 .add_service(reflection.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX));
         let router = routes.prepare().into_axum_router().merge(otlp::http::router(receiver));
+        let router = router.merge(http::router(Arc::new(api)));
         let router = router.fallback(listener::unknown_path::refuse);
         let router = match self.config.cors_origins.layer() {
             Some(cors) => router.layer(cors),
@@ -300,7 +315,7 @@ impl Parts<'_> {
             auth: Arc::clone(self.auth),
             clock: Arc::clone(self.clock),
             stop: tasks.stop_token(),
-            services: Arc::new(self.config.services.clone()),
+            known_services: Arc::new(self.config.services.clone()),
         })
     }
 

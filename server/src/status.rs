@@ -21,6 +21,8 @@ use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
 use tracing::warn;
 
 const DOMAIN: &str = "logweir";
+/// Of problem details (RFC 9457, 6.1).
+const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
 /// Why a request is not served. A transient cause always has a `retry_after`, and so a code that
 /// clients retry.
@@ -41,12 +43,18 @@ pub(crate) enum Refusal {
     /// Sent in a form that is not known here.
     #[error("{message}")]
     Unsupported { reason: &'static str, message: String },
+    /// The path is there, and takes other methods.
+    #[error("{0}")]
+    MethodNotAllowed(String),
     /// A limit of size; the sender splits the batch under new ids.
     #[error("{what} is {value}, the limit is {limit}: split the batch under new ids")]
     TooLarge { what: &'static str, value: String, limit: usize },
     /// Too old to be told from a repeat.
     #[error("{0}")]
     Expired(String),
+    /// What names a request names another one.
+    #[error("{message}")]
+    Reused { reason: &'static str, message: String },
     /// A quota is used up for now.
     #[error("quota {quota} of {subject} is used up: send again after {} ms", .retry_after.as_millis())]
     RateLimited { quota: &'static str, subject: String, retry_after: Duration },
@@ -119,13 +127,15 @@ impl Refusal {
             Self::PermissionDenied { .. } => Code::PermissionDenied,
             Self::Invalid(_) | Self::Malformed(_) => Code::InvalidArgument,
             // The code that the gRPC specification asks for where a compression is not known.
-            Self::Unsupported { .. } => Code::Unimplemented,
+            Self::Unsupported { .. } | Self::MethodNotAllowed(_) => Code::Unimplemented,
             // One code for all; what tells them apart is `RetryInfo`: the first has none, and a
             // client that finds none must split the batch instead of sending it again.
             Self::TooLarge { .. } | Self::RateLimited { .. } | Self::OverShare(_) => {
                 Code::ResourceExhausted
             }
-            Self::Expired(_) | Self::FailedPrecondition(_) => Code::FailedPrecondition,
+            Self::Expired(_) | Self::FailedPrecondition(_) | Self::Reused { .. } => {
+                Code::FailedPrecondition
+            }
             Self::Unavailable { .. } => Code::Unavailable,
             Self::NotFound(_) => Code::NotFound,
             Self::DataLoss(_) => Code::DataLoss,
@@ -138,9 +148,11 @@ impl Refusal {
             Self::Unauthenticated { reason, .. }
             | Self::PermissionDenied { reason, .. }
             | Self::Unsupported { reason, .. }
+            | Self::Reused { reason, .. }
             | Self::Unavailable { reason, .. } => reason,
             Self::Invalid(_) => "INVALID_FIELD",
             Self::Malformed(_) => "MALFORMED",
+            Self::MethodNotAllowed(_) => "METHOD_NOT_ALLOWED",
             Self::TooLarge { .. } => "BATCH_TOO_LARGE",
             Self::Expired(_) => "EXPIRED",
             Self::RateLimited { .. } => "RATE_LIMITED",
@@ -158,7 +170,10 @@ impl Refusal {
             Self::PermissionDenied { .. } => StatusCode::FORBIDDEN,
             Self::Invalid(_) | Self::Malformed(_) | Self::Expired(_) => StatusCode::BAD_REQUEST,
             Self::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            // As the draft of `Idempotency-Key` has it (draft-ietf-httpapi-idempotency-key-header, 2.7).
+            Self::Reused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited { .. } | Self::OverShare(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -212,13 +227,49 @@ impl BodyFormat {
 impl Refusal {
     /// The answer over plain HTTP: a `google.rpc.Status`, with the time to wait in a header too.
     pub(crate) fn into_http<B: From<Vec<u8>>>(self, format: BodyFormat) -> Response<B> {
-        let mut response = Response::new(B::from(match format {
+        let body = match format {
             BodyFormat::Protobuf => Status::from(self.clone()).details().to_vec(),
             BodyFormat::Json => self.to_json().to_string().into_bytes(),
-        }));
+        };
+        self.answer(format.media_type(), body)
+    }
+
+    /// The answer of the JSON API: problem details (RFC 9457), with the time to wait in a header too.
+    pub(crate) fn into_problem<B: From<Vec<u8>>>(self) -> Response<B> {
+        let body = self.problem().to_string().into_bytes();
+        self.answer(PROBLEM_MEDIA_TYPE, body)
+    }
+
+    /// The members of the problem. What to do follows from `reason` and `retryable`, and from no text.
+    pub(crate) fn problem(&self) -> serde_json::Value {
+        let status = self.http_status();
+        let retry_after = self.retry_after();
+        let mut problem = serde_json::json!({
+            // The type that goes with a title that is the status's own (RFC 9457, 4.2.1): what tells
+            // one problem from another is the reason, by which it is called over gRPC too.
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": self.to_string(),
+            "reason": self.reason(),
+            "retryable": retry_after.is_some(),
+        });
+        if let Some(retry_after) = retry_after {
+            problem["retry_after_ms"] = (retry_after.as_millis() as u64).into();
+        }
+        if let Self::Invalid(violations) = self {
+            let fields = violations.iter();
+            let fields = fields.map(|v| serde_json::json!({ "field": v.field, "detail": v.why }));
+            problem["errors"] = fields.collect();
+        }
+        problem
+    }
+
+    fn answer<B: From<Vec<u8>>>(&self, media_type: &'static str, body: Vec<u8>) -> Response<B> {
+        let mut response = Response::new(B::from(body));
         *response.status_mut() = self.http_status();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         if let Some(retry_after) = self.retry_after() {
             // Whole seconds (RFC 9110, 10.2.3), and none too few.
             let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
@@ -448,6 +499,32 @@ mod tests {
         let request = status.get_details_bad_request().unwrap();
         assert_eq!(request.field_violations[0].field, "batch.batch_id");
         assert_eq!(status.message(), "batch.batch_id: is 3 bytes, must be 16");
+    }
+
+    #[test]
+    fn a_problem_says_whether_to_try_again_and_when() {
+        let wait = Duration::from_millis(1_500);
+        let refusal =
+            Refusal::Unavailable { reason: "X", message: "not now".into(), retry_after: wait };
+        let response: Response<Vec<u8>> = refusal.into_problem();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        let expected = serde_json::json!({
+            "type": "about:blank", "title": "Service Unavailable", "status": 503,
+            "detail": "not now", "reason": "X", "retryable": true, "retry_after_ms": 1_500,
+        });
+        assert_eq!(problem, expected);
+    }
+
+    #[test]
+    fn a_problem_names_what_is_wrong() {
+        let problem = Refusal::invalid("limit", "is 0, must be 1 to 1000").problem();
+        assert_eq!(problem["retryable"], false);
+        assert_eq!(problem["errors"][0]["field"], "limit");
+        assert_eq!(problem["errors"][0]["detail"], "is 0, must be 1 to 1000");
+        assert!(problem.get("retry_after_ms").is_none());
     }
 
     #[test]

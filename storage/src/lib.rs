@@ -53,7 +53,7 @@ mod time_buckets;
 
 pub mod block;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use logweir_core::{
@@ -255,6 +255,12 @@ pub trait ReadLogs: Send + Sync {
     ) -> Result<Vec<ProducerTotals>, StorageError>;
     /// Logs that senders without an account sent again, and that were not stored again.
     async fn repeated_logs(&self, tenant: &Tenant) -> Result<u64, StorageError>;
+    /// The checksums of those of these batches of a tenant that the ledger has an entry of.
+    async fn ledger_checksums(
+        &self,
+        tenant: &Tenant,
+        batch_ids: &[BatchId],
+    ) -> Result<HashMap<BatchId, u64>, StorageError>;
 }
 
 /// The administrators' side.

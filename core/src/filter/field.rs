@@ -269,6 +269,14 @@ fn moment(value: &str, now: Timestamp) -> Option<Timestamp> {
     })
 }
 
+/// Reads a moment in every form that the field `time` knows: of a day its beginning, and before 1970
+/// its first.
+pub fn point_in_time(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let time = ago(text).map(|ago| now - ago).or_else(|| midnight(text));
+    // Zero would mean that no moment is given.
+    Some(time.or_else(|| moment(text, now))?.max(Timestamp::EPOCH.next()))
+}
+
 fn ago(value: &str) -> Option<Duration> {
     parse_duration(value.strip_prefix('-')?).ok()
 }
@@ -335,6 +343,25 @@ mod tests {
         assert_eq!(one("user!=*"), one("not user:*"));
         assert_eq!(one("level:*"), Expression::default());
         assert_eq!(one("message:refus*"), one("refus*"));
+    }
+
+    #[test]
+    fn a_point_in_time_is_a_moment() {
+        let hour = Duration::from_secs(3_600);
+        for (text, expected) in [
+            ("now", Some(NOW)),
+            ("-1h", Some(NOW - hour)),
+            ("2026-01-02", Some(NOW)),
+            ("2026-01-02T01:00:00+01:00", Some(NOW)),
+            ("2026-01-02 01:00", Some(NOW + hour)),
+            ("1969-12-31", Some(Timestamp::EPOCH.next())),
+            ("-999y", Some(Timestamp::EPOCH.next())),
+            ("2026-01-02T01:00:00 01:00", None),
+            ("", None),
+            ("yesterday", None),
+        ] {
+            assert_eq!(point_in_time(text, NOW), expected, "{text}");
+        }
     }
 
     #[test]

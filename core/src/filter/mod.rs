@@ -19,6 +19,7 @@ pub mod words;
 
 pub use self::{
     expression::{Comparison, Detail, Expression, Phrase, Subject, Term, TextField},
+    field::point_in_time,
     glob::Glob,
     parse::FilterError,
     phrase_set::{PhraseBits, PhraseSet},

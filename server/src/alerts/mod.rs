@@ -13,7 +13,21 @@ use logweir_proto::v1::{self, alert_service_server::AlertService};
 use tonic::{Request, Response, Status};
 
 pub(crate) use self::handler::AlertHandler;
-use crate::auth::layer;
+use crate::{
+    auth::{Caller, layer},
+    status::Refusal,
+};
+
+impl AlertHandler {
+    /// Incidents, those that began last first; over gRPC and by the JSON API.
+    pub(crate) async fn incidents(
+        &self,
+        caller: &Caller,
+        asked: v1::ListIncidentsRequest,
+    ) -> Result<v1::ListIncidentsResponse, Refusal> {
+        incidents::list(self, &caller.tenant, asked).await
+    }
+}
 
 #[tonic::async_trait]
 impl AlertService for AlertHandler {
@@ -135,7 +149,7 @@ impl AlertService for AlertHandler {
         request: Request<v1::ListIncidentsRequest>,
     ) -> Result<Response<v1::ListIncidentsResponse>, Status> {
         let caller = layer::caller(&request)?;
-        Ok(Response::new(incidents::list(self, &caller.tenant, request.into_inner()).await?))
+        Ok(Response::new(self.incidents(&caller, request.into_inner()).await?))
     }
 
     async fn get_incident(

@@ -3,11 +3,7 @@
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
-use hyper::{
-    HeaderMap, Request, Response,
-    header::{AUTHORIZATION, HeaderValue},
-    http::Extensions,
-};
+use hyper::{HeaderMap, Request, Response, header::HeaderValue, http::Extensions};
 use logweir_core::identity::{Role, Tenant};
 use logweir_queue::Publisher;
 use metrics::counter;
@@ -107,15 +103,29 @@ impl AuthLayer {
         extensions: &Extensions,
         access: Access,
     ) -> Result<Arc<Caller>, Refusal> {
-        let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         // First of all: who has no valid token costs a look into a map and no memory, whatever the
         // body holds.
-        let caller = self.auth.admit(authorization, access)?;
-        if let Some(seat) = extensions.get::<Seat>() {
-            seat.claim(&caller.tenant)?;
-        }
-        Ok(caller)
+        let caller = self.auth.admit_request(headers, access)?;
+        seated(caller, extensions)
     }
+
+    /// [`identify`](Self::identify) by a token that stands elsewhere.
+    pub(crate) fn identify_token(
+        &self,
+        token: &str,
+        extensions: &Extensions,
+        access: Access,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.auth.admit_token(token, access)?;
+        seated(caller, extensions)
+    }
+}
+
+fn seated(caller: Arc<Caller>, extensions: &Extensions) -> Result<Arc<Caller>, Refusal> {
+    if let Some(seat) = extensions.get::<Seat>() {
+        seat.claim(&caller.tenant)?;
+    }
+    Ok(caller)
 }
 
 /// How a body is compressed, by the header that says it.

@@ -16,6 +16,10 @@ use std::{
     time::Duration,
 };
 
+use hyper::{
+    HeaderMap,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use logweir_core::{
     identity::{BatchId, Role, ServiceScope, Tenant},
@@ -43,6 +47,8 @@ const CACHED_TOKENS_MAX: usize = 4_096;
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
 /// How often a key that is not known is looked for in the file of keys.
 const SEEK_KEYS_EVERY: Duration = Duration::from_secs(1);
+/// Where a token may stand in place of `Authorization`, as some senders of logs have it.
+pub(crate) const API_KEY_HEADER: &str = "x-api-key";
 const KEY_UNKNOWN: &str = "TOKEN_KEY_UNKNOWN";
 
 /// The claims of a token, by their names in RFC 7519 and three of our own.
@@ -218,13 +224,36 @@ impl Auth {
         Ok(true)
     }
 
+    /// The caller behind a request that has its token in `authorization` or in `x-api-key`.
+    pub(crate) fn admit_request(
+        &self,
+        headers: &HeaderMap,
+        access: Access,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        match (authorization, headers.get(API_KEY_HEADER)) {
+            (authorization, None) => self.admit(authorization, access),
+            (None, Some(key)) => self.admit_token(text(key.as_bytes())?, access),
+            (Some(_), Some(_)) => {
+                let message = "the request has a token in `authorization` and one in `x-api-key`: \
+                               send one of them";
+                Err(Refusal::Unauthenticated { reason: "TOKEN_TWICE", message: message.into() })
+            }
+        }
+    }
+
     /// The caller behind an `authorization` header, if it may use this part of the contract.
     pub(crate) fn admit(
         &self,
         authorization: Option<&[u8]>,
         access: Access,
     ) -> Result<Arc<Caller>, Refusal> {
-        let caller = self.verify(bearer(authorization)?)?;
+        self.admit_token(bearer(authorization)?, access)
+    }
+
+    /// The holder of a token, if it may use this part of the contract.
+    pub(crate) fn admit_token(&self, token: &str, access: Access) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.verify(token)?;
         self.check_current(&caller)?;
         if access.allowed_to(caller.role) {
             return Ok(caller);
@@ -354,13 +383,17 @@ fn bearer(authorization: Option<&[u8]>) -> Result<&str, Refusal> {
                        from `logweir token issue`";
         return Err(Refusal::Unauthenticated { reason: "TOKEN_MISSING", message: message.into() });
     };
-    let value = std::str::from_utf8(value).map_err(|_| malformed("it is not text"))?;
+    let value = text(value)?;
     // The scheme's name is compared without regard to case (RFC 9110, 11.1): some proxies send
     // `bearer`.
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(malformed("the header is not `Bearer TOKEN`")),
     }
+}
+
+fn text(value: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(value).map_err(|_| malformed("it is not text"))
 }
 
 fn key_unknown() -> Refusal {
@@ -381,6 +414,7 @@ fn malformed(what: &str) -> Refusal {
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
+    use hyper::header::HeaderName;
     use logweir_core::identity::Service;
     use tonic::Code;
 
@@ -413,7 +447,7 @@ mod tests {
         }
 
         fn admit(&self, token: &str, access: Access) -> Result<Arc<Caller>, Refusal> {
-            self.auth.admit(Some(format!("Bearer {token}").as_bytes()), access)
+            self.auth.admit_token(token, access)
         }
     }
 
@@ -492,6 +526,22 @@ mod tests {
             char::from(DIGITS[usize::from(value)])
         };
         bits.chunks(6).map(digit).collect()
+    }
+
+    #[test]
+    fn a_token_stands_in_one_of_two_headers() {
+        let bench = Bench::new();
+        let (_, token) = bench.token(Role::Viewer);
+        let (bearer, key) = (("authorization", format!("Bearer {token}")), ("x-api-key", token));
+        let admit = |pairs: &[&(&'static str, String)]| {
+            let pairs = pairs.iter().map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            });
+            bench.auth.admit_request(&pairs.collect(), Access::Query)
+        };
+        assert!(admit(&[&bearer]).is_ok() && admit(&[&key]).is_ok());
+        assert_eq!(admit(&[&bearer, &key]).unwrap_err().reason(), "TOKEN_TWICE");
+        assert_eq!(admit(&[]).unwrap_err().reason(), "TOKEN_MISSING");
     }
 
     #[test]

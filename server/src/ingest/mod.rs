@@ -22,7 +22,7 @@ use logweir_core::{
 };
 use logweir_proto::v1;
 use logweir_queue::{PublishError, Publisher};
-use logweir_storage::DeadLetter;
+use logweir_storage::{DeadLetter, Storage};
 use metrics::{counter, histogram};
 
 use self::{
@@ -40,6 +40,8 @@ pub(crate) struct Ingest {
     pub(crate) limits: Limits,
     pub(crate) rates: RateLimits,
     pub(crate) clock: Clock,
+    /// Has the ledger, by which repeats are told.
+    pub(crate) storage: Arc<dyn Storage>,
 }
 
 impl Ingest {

@@ -6,13 +6,23 @@
 //! it has. What is refused for ever (a resource that breaks a rule, a log) is counted and named, and
 //! takes nothing else along; what passes (a full queue) is answered for the whole request.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use logweir_core::{identity::BatchId, limits::Limits, record::Resource, runtime::fault, wire};
+use logweir_core::{
+    identity::BatchId,
+    limits::Limits,
+    record::{Batch, RejectedRecord, Resource},
+    runtime::fault,
+    wire,
+};
 use logweir_proto::v1;
 use metrics::counter;
-use tokio::task::yield_now;
+use tokio::{task::yield_now, time::timeout};
 
 use super::{
     Envelope, Ingest,
@@ -29,10 +39,12 @@ const SIDE_BY_SIDE_BYTES_MAX: usize = 16 << 20;
 
 /// Attributes that a translation adds to a log, for fields that logs here do not have.
 const ATTRIBUTES_ADDED_MAX: usize = 8;
+/// How long the ledger is asked for repeats: who reads much waits for his own reads.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of the reason that is told.
 const REASON_CHARACTERS_MAX: usize = 500;
-/// Why logs are rejected that are too large for any batch, as metrics show it.
-const TOO_LARGE: &str = "too_large_for_a_batch";
+/// Rejected logs of which it is told why.
+const TOLD_MAX: usize = 100;
 
 /// The logs of one resource, in one part at least.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +57,8 @@ pub(crate) struct Group {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Part {
     pub(crate) records: Vec<v1::LogRecord>,
+    /// Where in the request each of them stands.
+    pub(crate) places: Vec<u32>,
     /// Of the logs as they are encoded.
     pub(crate) bytes: usize,
 }
@@ -52,20 +66,94 @@ pub(crate) struct Part {
 /// Logs that will never be taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Rejected {
-    pub(crate) logs: u64,
-    /// Why the first of them, for a person.
-    pub(crate) first: String,
+    /// Where in the request they stand, in no order.
+    pub(crate) places: Vec<u32>,
+    /// Why, of some of them.
+    pub(crate) told: Vec<RejectedLog>,
+    /// How many, by reason.
+    by_reason: BTreeMap<String, u64>,
+}
+
+/// Why a log is rejected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RejectedLog {
+    pub(crate) place: u32,
+    /// The stable name of the reason.
+    pub(crate) reason: String,
+    /// For a person.
+    pub(crate) detail: String,
 }
 
 impl Rejected {
-    /// Adds so many logs.
-    pub(crate) fn add(&mut self, logs: u64, why: impl FnOnce() -> String) {
-        if self.logs == 0 && logs > 0 {
-            // An answer is a line, and a resource may break a hundred rules.
-            self.first = why().chars().take(REASON_CHARACTERS_MAX).collect();
+    /// Adds the logs in these places, all for one reason.
+    pub(crate) fn add(&mut self, places: Range<u32>, reason: &str, why: impl FnOnce() -> String) {
+        if places.is_empty() {
+            return;
         }
-        self.logs += logs;
+        if self.told.len() < TOLD_MAX {
+            // An answer is a line, and a resource may break a hundred rules.
+            let detail = why().chars().take(REASON_CHARACTERS_MAX).collect();
+            self.told.push(RejectedLog { place: places.start, reason: reason.to_owned(), detail });
+        }
+        let logs = places.len() as u64;
+        match self.by_reason.get_mut(reason) {
+            Some(count) => *count += logs,
+            None => drop(self.by_reason.insert(reason.to_owned(), logs)),
+        }
+        self.places.extend(places);
     }
+
+    /// How many there are.
+    pub(crate) fn logs(&self) -> u64 {
+        self.places.len() as u64
+    }
+
+    fn add_all(&mut self, places: &[u32], refusal: &Refusal) {
+        for &place in places {
+            self.add(place..place + 1, refusal.reason(), || refusal.to_string());
+        }
+    }
+}
+
+/// What identifies a request, and so gives each of its parts an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestId {
+    id: [u8; 16],
+    /// What the content is known by, where the id is a name that its sender gave it.
+    content: Option<u64>,
+}
+
+impl RequestId {
+    /// Of a request that its sender has not named: a hash of its content, or something random.
+    pub(crate) const fn unnamed(id: [u8; 16]) -> Self {
+        Self { id, content: None }
+    }
+
+    /// Of one that was named; `content` is a hash of it.
+    pub(crate) fn named(key: [u8; 16], content: [u8; 16]) -> Self {
+        let [first, ..] = content.as_chunks().0 else { unreachable!("it has 16 bytes") };
+        Self { id: key, content: Some(u64::from_be_bytes(*first)) }
+    }
+}
+
+/// A request as its receiver has split it.
+pub(crate) struct Split {
+    pub(crate) groups: Vec<Group>,
+    pub(crate) id: RequestId,
+    /// What was rejected before.
+    pub(crate) rejected: Rejected,
+    /// Whether it is to be said how many logs came again.
+    pub(crate) counts_repeats: bool,
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq, Default)]
+pub(crate) struct Outcome {
+    /// Logs that are durable, those that came again included.
+    pub(crate) accepted: u64,
+    /// Of the accepted ones those that the ledger had already, where that was asked for.
+    pub(crate) repeated: u64,
+    pub(crate) rejected: Rejected,
 }
 
 /// A part on its way.
@@ -73,6 +161,8 @@ struct Ready {
     batch_id: BatchId,
     resource: usize,
     part: Part,
+    /// Whether the ledger has it.
+    is_known: bool,
 }
 
 /// What of a request may be published.
@@ -88,17 +178,14 @@ struct Admitted {
 }
 
 impl Ingest {
-    /// Takes the parts of a request; what identifies the request, its hash or something random, is
-    /// `request`. Returns what was rejected of it, `rejected` before this included.
+    /// Takes the parts of a request.
     pub(crate) async fn ingest_split(
         &self,
         caller: &Caller,
-        groups: Vec<Group>,
-        request: [u8; 16],
-        rejected: Rejected,
-    ) -> Result<Rejected, Refusal> {
+        split: Split,
+    ) -> Result<Outcome, Refusal> {
         let began = Instant::now();
-        let outcome = self.limit_validate_publish_split(caller, groups, request, rejected).await;
+        let outcome = self.limit_validate_publish_split(caller, split).await;
         self.note(began, outcome.as_ref().err());
         outcome
     }
@@ -106,33 +193,31 @@ impl Ingest {
     async fn limit_validate_publish_split(
         &self,
         caller: &Caller,
-        groups: Vec<Group>,
-        request: [u8; 16],
-        rejected: Rejected,
-    ) -> Result<Rejected, Refusal> {
-        let Admitted { resources, ready, mut rejected, .. } =
-            self.admit_groups(caller, groups, request, rejected)?;
+        split: Split,
+    ) -> Result<Outcome, Refusal> {
+        let (id, counts_repeats) = (split.id, split.counts_repeats);
+        let Admitted { resources, mut ready, rejected, .. } = self.admit_groups(caller, split)?;
+        if counts_repeats {
+            self.find_repeats(caller, id, &mut ready).await?;
+        }
         // For all parts at once: were each to pay when its turn comes, those before one that is refused
         // would pay again with every retry, and the request might never get through.
         self.check_rates(caller, &resources, &ready)?;
-        self.publish_parts(caller, &resources, ready, &mut rejected).await?;
+        let mut outcome = Outcome { rejected, ..Outcome::default() };
+        self.publish_parts(caller, &resources, ready, id, &mut outcome).await?;
         fault::step("ingest_before_answer");
-        Ok(rejected)
+        Ok(outcome)
     }
 
     /// Checks each resource by itself.
-    fn admit_groups(
-        &self,
-        caller: &Caller,
-        groups: Vec<Group>,
-        request: [u8; 16],
-        rejected: Rejected,
-    ) -> Result<Admitted, Refusal> {
+    fn admit_groups(&self, caller: &Caller, split: Split) -> Result<Admitted, Refusal> {
+        let Split { groups, id, rejected, .. } = split;
         let mut admitted = Admitted { rejected, ..Admitted::default() };
-        let too_large = admitted.rejected.logs;
-        counter!("logweir_logs_received_total").increment(too_large);
-        counter!("logweir_logs_rejected_total", "reason" => TOO_LARGE).increment(too_large);
-        admitted.is_otherwise_bad = too_large > 0;
+        counter!("logweir_logs_received_total").increment(admitted.rejected.logs());
+        for (reason, logs) in &admitted.rejected.by_reason {
+            counter!("logweir_logs_rejected_total", "reason" => reason.clone()).increment(*logs);
+        }
+        admitted.is_otherwise_bad = admitted.rejected.logs() > 0;
         let mut number = 0;
         for Group { resource, parts } in groups {
             let logs = parts.iter().map(|part| part.records.len() as u64).sum();
@@ -142,20 +227,48 @@ impl Ingest {
             let first = number;
             number += parts.len() as u32;
             match self.resource(caller, resource) {
-                Err(refusal) => admitted.reject(logs, refusal),
+                Err(refusal) => admitted.reject(&parts, refusal),
                 Ok(resource) => {
                     let position = admitted.resources.len();
                     admitted.resources.push(resource);
                     let numbered = (first..).zip(parts);
                     admitted.ready.extend(numbered.map(|(number, part)| Ready {
-                        batch_id: caller.part_id(request, number),
+                        batch_id: caller.part_id(id.id, number),
                         resource: position,
                         part,
+                        is_known: false,
                     }));
                 }
             }
         }
         admitted.unless_forbidden()
+    }
+
+    /// Finds the parts that the ledger has already. While it cannot be asked, nothing is known to be a
+    /// repeat: what is one adds nothing in any case.
+    async fn find_repeats(
+        &self,
+        caller: &Caller,
+        id: RequestId,
+        ready: &mut [Ready],
+    ) -> Result<(), Refusal> {
+        let ids: Vec<BatchId> = ready.iter().map(|ready| ready.batch_id).collect();
+        let asked = self.storage.ledger_checksums(&caller.tenant, &ids);
+        let Ok(Ok(known)) = timeout(LEDGER_TIMEOUT, asked).await else {
+            counter!("logweir_ledger_lookups_failed_total").increment(1);
+            return Ok(());
+        };
+        for Ready { batch_id, is_known, .. } in ready {
+            let Some(checksum) = known.get(batch_id) else { continue };
+            *is_known = true;
+            if id.content.is_some_and(|content| content != *checksum) {
+                let message = "the idempotency key was used for a request with other content: \
+                               give each request a key of its own";
+                let reason = "IDEMPOTENCY_KEY_REUSED";
+                return Err(Refusal::Reused { reason, message: message.into() });
+            }
+        }
+        Ok(())
     }
 
     fn resource(&self, caller: &Caller, sent: v1::Resource) -> Result<Resource, Refusal> {
@@ -188,17 +301,20 @@ impl Ingest {
         caller: &Caller,
         resources: &[Resource],
         ready: Vec<Ready>,
-        rejected: &mut Rejected,
+        id: RequestId,
+        outcome: &mut Outcome,
     ) -> Result<(), Refusal> {
         let tenant = &caller.tenant;
         let limits = with_added_attributes(&self.limits);
         let (mut publishing, mut bytes) = (FuturesUnordered::new(), 0);
-        let mut outcome = Ok(());
-        for Ready { batch_id, resource, part } in ready {
+        let mut published = Ok(());
+        for Ready { batch_id, resource, part, is_known } in ready {
             let resource = resources[resource].clone();
             let envelope = Envelope { batch_id, received_at: (self.clock)(), resource };
-            let batch = validated(tenant, envelope, part.records, &limits);
-            rejected.add(batch.rejected.len() as u64, || batch.rejected[0].detail.clone());
+            let mut batch = validated(tenant, envelope, part.records, &limits);
+            // Under a name only the whole request can be repeated.
+            batch.checksum = id.content.unwrap_or(batch.checksum);
+            outcome.note(&batch, &part.places, is_known);
             let size = batch.heap_bytes();
             let is_full = |parts: usize, bytes: usize| {
                 parts > 0
@@ -207,24 +323,24 @@ impl Ingest {
                         || self.publisher.check_room(tenant).is_err())
             };
             while is_full(publishing.len(), bytes) {
-                note(publishing.next().await, &mut bytes, &mut outcome);
+                note(publishing.next().await, &mut bytes, &mut published);
             }
-            if outcome.is_err() {
+            if published.is_err() {
                 break;
             }
             publishing.push(async move { (size, self.publish(batch).await) });
             bytes += size;
             // Polled now, so that it takes its room before the next one asks for some.
-            note(publishing.next().now_or_never().flatten(), &mut bytes, &mut outcome);
+            note(publishing.next().now_or_never().flatten(), &mut bytes, &mut published);
             fault::step("ingest_between_parts");
             // Each takes a while to be checked, and others wait for the thread.
             yield_now().await;
         }
         // Those under way to their end, and none dropped half-way for another's refusal.
-        while let Some(published) = publishing.next().await {
-            note(Some(published), &mut bytes, &mut outcome);
+        while let Some(result) = publishing.next().await {
+            note(Some(result), &mut bytes, &mut published);
         }
-        outcome
+        published
     }
 }
 
@@ -233,6 +349,18 @@ impl Ingest {
 fn with_added_attributes(limits: &Limits) -> Limits {
     let attributes_max = 2 * limits.attributes_max + ATTRIBUTES_ADDED_MAX;
     Limits { attributes_max, ..limits.clone() }
+}
+
+impl Outcome {
+    fn note(&mut self, batch: &Batch, places: &[u32], is_known: bool) {
+        for RejectedRecord { record, reason, detail } in &batch.rejected {
+            let place = places[record.index as usize];
+            self.rejected.add(place..place + 1, reason, || detail.clone());
+        }
+        let accepted = batch.records.len() as u64;
+        self.accepted += accepted;
+        self.repeated += if is_known { accepted } else { 0 };
+    }
 }
 
 /// Notes what became of a part, and that its bytes are no longer under way.
@@ -249,10 +377,12 @@ fn note(
 }
 
 impl Admitted {
-    fn reject(&mut self, logs: u64, refusal: Refusal) {
-        let reason = refusal.reason();
-        counter!("logweir_logs_rejected_total", "reason" => reason).increment(logs);
-        self.rejected.add(logs, || refusal.to_string());
+    fn reject(&mut self, parts: &[Part], refusal: Refusal) {
+        for part in parts {
+            let (reason, logs) = (refusal.reason(), part.records.len() as u64);
+            counter!("logweir_logs_rejected_total", "reason" => reason).increment(logs);
+            self.rejected.add_all(&part.places, &refusal);
+        }
         match refusal {
             Refusal::PermissionDenied { .. } => {
                 self.forbidden.get_or_insert(refusal);
@@ -273,24 +403,21 @@ impl Admitted {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::BTreeMap,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-        time::Duration,
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     };
 
     use logweir_core::{
         fairness::resource::{HeldShare, SharedResource},
         identity::{Role, ServiceScope, Tenant},
-        limits::Limits,
-        record::Batch,
+        runtime::clock::Clock,
         timestamp::Timestamp,
     };
     use logweir_queue::{PublishError, Publisher};
+    use logweir_storage::{SqliteConfig, SqliteStorage};
     use parking_lot::Mutex;
+    use tempfile::TempDir;
 
     use super::*;
     use crate::{
@@ -343,11 +470,16 @@ mod tests {
     fn ingest(refused: usize) -> (Ingest, Arc<Recorder>) {
         let (taken, turn) = Default::default();
         let recorder = Arc::new(Recorder { taken, turn, refused });
+        let directory = TempDir::new().unwrap();
+        let clock: Clock = Arc::new(|| NOW);
+        let config = SqliteConfig::new(directory.path());
+        let storage = Arc::new(SqliteStorage::open(&config, Arc::clone(&clock)).unwrap());
         let ingest = Ingest {
             publisher: Arc::clone(&recorder) as _,
             limits: Limits::default(),
             rates: RateLimits::new(&RateConfig::default()),
-            clock: Arc::new(|| NOW),
+            clock,
+            storage,
         };
         (ingest, recorder)
     }
@@ -362,7 +494,7 @@ mod tests {
 
     /// So many parts of one log each, two of each service.
     fn groups(parts: usize) -> Vec<Group> {
-        let part = || Part { records: vec![v1::LogRecord::default()], bytes: 10 };
+        let part = || Part { records: vec![v1::LogRecord::default()], places: vec![0], bytes: 10 };
         let group = |number: usize| Group {
             resource: v1::Resource { service: format!("s{number}"), ..Default::default() },
             parts: vec![part(), part()],
@@ -374,8 +506,9 @@ mod tests {
         ingest: &Ingest,
         caller: &Caller,
         groups: Vec<Group>,
-    ) -> Result<Rejected, Refusal> {
-        ingest.ingest_split(caller, groups, [7; 16], Rejected::default()).await
+    ) -> Result<Outcome, Refusal> {
+        let (id, rejected) = (RequestId::unnamed([7; 16]), Rejected::default());
+        ingest.ingest_split(caller, Split { groups, id, rejected, counts_repeats: false }).await
     }
 
     #[tokio::test]
@@ -387,7 +520,7 @@ mod tests {
             assert!(refusal.retry_after().is_some(), "{refusal}");
             let before = recorder.taken.lock().clone();
             assert!(before.len() < 200);
-            assert_eq!(send(&ingest, &caller, groups(200)).await, Ok(Rejected::default()));
+            assert_eq!(send(&ingest, &caller, groups(200)).await.unwrap().accepted, 200);
             let after = recorder.taken.lock().clone();
             assert_eq!(after.len(), 200, "the same parts have the same ids");
             assert!(before.keys().all(|id| after.contains_key(id)));
@@ -402,9 +535,10 @@ mod tests {
         let mut groups = groups(6);
         groups[0].resource.service = "no name".into();
         groups[1].resource.host = "x".repeat(257);
-        let rejected = send(&part, &caller, groups).await.unwrap();
-        assert_eq!(rejected.logs, 4);
-        assert!(rejected.first.contains("batch.resource.service"), "{rejected:?}");
+        let Outcome { accepted, rejected, .. } = send(&part, &caller, groups).await.unwrap();
+        assert_eq!((accepted, rejected.logs()), (2, 4));
+        let first = &rejected.told[0].detail;
+        assert!(first.contains("batch.resource.service"), "{rejected:?}");
         let (all, some) = (all.taken.lock().clone(), some.taken.lock().clone());
         assert_eq!(some.len(), 2);
         assert!(some.keys().all(|id| all.contains_key(id)));

@@ -18,7 +18,7 @@ use logweir_core::{
     fairness::{permits::TenantPermits, threshold::Threshold},
     runtime::tasks::{Fate, Tasks},
 };
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink},
     net::{TcpListener, TcpStream},
@@ -41,7 +41,7 @@ use crate::config::ServerConfig;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 // A client whose machine lost power never closes its connection. Pings find that out within 30 s,
 // else such connections would fill `connections_max` for hours (TCP's own keep-alive: two).
-const PING_EVERY: Duration = Duration::from_secs(20);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 // HTTP/2 begins with windows of 64 KiB (RFC 9113, 6.9.2): a batch of 4 MiB would take some sixty
 // round trips. What lies in these windows unread is not charged to the in-flight budget, so they
@@ -111,9 +111,9 @@ pub(crate) async fn serve(
         // Asked for anew by each connection, so that a renewed certificate is met by the next one.
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let (builder, stop) = (builder.clone(), stop.clone());
-        let seat = Seat::new(connections.clone());
+        let seat = Seat::within(permit, connections.clone());
         unclaimed.note(&seat);
-        let connection = Connection { stream, acceptor, permit, seat, builder, stop };
+        let connection = Connection { stream, acceptor, seat, builder, stop };
         let watcher = graceful.watcher();
         tasks.spawn("connection", Fate::MayEnd, connection.serve(router.clone(), watcher));
     }
@@ -195,7 +195,6 @@ async fn usable(accepted: Accepted) -> Option<TcpStream> {
 struct Connection {
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
-    permit: OwnedSemaphorePermit,
     seat: Seat,
     builder: auto::Builder<TokioExecutor>,
     stop: CancellationToken,
@@ -203,7 +202,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, router: Router, watcher: Watcher) {
-        let Self { stream, acceptor, permit, seat, builder, stop } = self;
+        let Self { stream, acceptor, seat, builder, stop } = self;
         let begun = tokio::select! {
             biased;
             // Nothing is under way yet.
@@ -212,15 +211,12 @@ impl Connection {
             begun = timeout(HEADER_TIMEOUT, begin(stream, acceptor)) => begun,
         };
         let spoken = Spoken { builder, router, seat, watcher };
-        gauge!("logweir_connections").increment(1);
         match begun {
             Ok(Ok(Begun::Plain(stream))) => spoken.over(stream).await,
             Ok(Ok(Begun::Tls(stream))) => spoken.over(*stream).await,
             Ok(Err(error)) => debug!(%error, "the connection did not begin well"),
             Err(_) => debug!("the connection was silent"),
         }
-        gauge!("logweir_connections").decrement(1);
-        drop(permit);
     }
 }
 
@@ -270,7 +266,8 @@ impl Spoken {
             request
         });
         let service = TowerToHyperService::new(seated);
-        let served = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let served =
+            self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         tokio::select! {
             ended = self.watcher.watch(served) => if let Err(error) = ended {
                 debug!(error, "the connection ended badly");

@@ -14,12 +14,15 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::Layer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// What a client of gRPC-Web or OTLP sends besides what every page may.
-const REQUEST_HEADERS: [HeaderName; 6] = [
+use crate::auth::API_KEY_HEADER;
+
+/// What a client of gRPC-Web, OTLP or the JSON API sends besides what every page may.
+const REQUEST_HEADERS: [HeaderName; 7] = [
     AUTHORIZATION,
     CONTENT_ENCODING,
     CONTENT_TYPE,
     HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static(API_KEY_HEADER),
     HeaderName::from_static("x-grpc-web"),
     HeaderName::from_static("x-user-agent"),
 ];
@@ -77,6 +80,16 @@ fn parse(origin: &str) -> Option<HeaderValue> {
 }
 
 impl CorsOrigins {
+    /// Whether a page of an origin may call: one that was named, or one of the very address that it
+    /// calls.
+    pub(crate) fn allow(&self, origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+        let (_, address) = origin.to_str().ok().and_then(|origin| origin.split_once("://")).unzip();
+        let own = host.and_then(|host| host.to_str().ok());
+        let is_own =
+            address.zip(own).is_some_and(|(address, own)| address.eq_ignore_ascii_case(own));
+        self.any || is_own || self.named.contains(origin)
+    }
+
     /// What answers browsers' questions; none if no origin may call.
     pub(crate) fn layer(&self) -> Option<CorsLayer> {
         let allowed = match (self.any, self.named.is_empty()) {
@@ -88,7 +101,7 @@ impl CorsOrigins {
         // allowed, any listed page could act for whoever is logged in there.
         let layer = CorsLayer::new()
             .allow_origin(allowed)
-            .allow_methods([Method::POST])
+            .allow_methods([Method::POST, Method::GET])
             .allow_headers(REQUEST_HEADERS)
             .expose_headers(RESPONSE_HEADERS)
             .max_age(PREFLIGHT_AGE);
@@ -114,6 +127,24 @@ mod tests {
         assert!(any.any && any.layer().is_some());
         let none: CorsOrigins = " ,".parse().unwrap();
         assert!(none == CorsOrigins::default() && none.layer().is_none());
+    }
+
+    #[test]
+    fn a_page_may_call_its_own_address_and_where_it_is_named() {
+        let origins: CorsOrigins = "https://shop.example".parse().unwrap();
+        let host = HeaderValue::from_static("127.0.0.1:4317");
+        for (origin, allowed) in [
+            ("https://shop.example", true),
+            ("http://127.0.0.1:4317", true),
+            ("http://127.0.0.1:4318", false),
+            ("https://shop.example.evil", false),
+            ("null", false),
+        ] {
+            let allows = origins.allow(&HeaderValue::from_static(origin), Some(&host));
+            assert_eq!(allows, allowed, "{origin}");
+        }
+        let any: CorsOrigins = "*".parse().unwrap();
+        assert!(any.allow(&HeaderValue::from_static("null"), None));
     }
 
     #[test]

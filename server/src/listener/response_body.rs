@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http_body_util::Full;
 use hyper::{
     HeaderMap,
     body::{Body as HttpBody, Frame},
@@ -44,6 +45,25 @@ impl UnsentBytes {
 
     pub(crate) fn held_share(&self, tenant: &Tenant) -> HeldShare {
         self.0.held_share(SharedResource::UnsentBytes, tenant)
+    }
+
+    /// A whole answer to a tenant, under its share.
+    pub(crate) fn charge(&self, tenant: &Tenant, answer: Bytes) -> Result<Body, Refusal> {
+        if answer.len() < CHARGED_BYTES_MIN {
+            return Ok(Body::new(Full::new(answer)));
+        }
+        let permit = self.hold(tenant, answer.len())?;
+        let (inner, tenant) = (Body::empty(), tenant.clone());
+        Ok(Body::new(ResponseBody { inner, tenant, pending: answer, permit, ended: false }))
+    }
+
+    /// Room for so much, until it is sent.
+    pub(crate) fn hold(&self, tenant: &Tenant, bytes: usize) -> Result<TenantPermit, Refusal> {
+        let mut permit = self.0.nothing(tenant);
+        if bytes >= CHARGED_BYTES_MIN {
+            grow(&mut permit, bytes, tenant)?;
+        }
+        Ok(permit)
     }
 
     /// An answer to a tenant, under its share.
@@ -84,10 +104,7 @@ impl AsRef<[u8]> for Charged {
 
 impl ResponseBody {
     fn begin(&mut self, message: Bytes) -> Result<(), Refusal> {
-        let grown = self.permit.grow(message.len() as u64);
-        grown.map_err(|why| {
-            Refusal::no_permit(why, SharedResource::UnsentBytes, &self.tenant, RETRY_AFTER)
-        })?;
+        grow(&mut self.permit, message.len(), &self.tenant)?;
         self.pending = message;
         Ok(())
     }
@@ -98,6 +115,12 @@ impl ResponseBody {
         // Copied, or the whole message would be kept for as long as any part of it.
         Frame::data(Bytes::from_owner(Charged { bytes: part.to_vec(), _permit: permit }))
     }
+}
+
+fn grow(permit: &mut TenantPermit, bytes: usize, tenant: &Tenant) -> Result<(), Refusal> {
+    let resource = SharedResource::UnsentBytes;
+    let grown = permit.grow(bytes as u64);
+    grown.map_err(|why| Refusal::no_permit(why, resource, tenant, RETRY_AFTER))
 }
 
 /// The end of an answer of which no more is sent.
@@ -195,6 +218,20 @@ mod tests {
         assert_eq!(unsent.0.held_by_all(), 300_000 + FRAME_BYTES_MAX as u64);
         drop(parts);
         assert_eq!(unsent.0.held_by_all(), 0);
+    }
+
+    #[test]
+    fn a_whole_answer_is_refused_before_a_byte_of_it_is_sent() {
+        let unsent = UnsentBytes::new(SHARE_BYTES);
+        let (tenant, large) = (Tenant::default(), message(600_000));
+        let first = unsent.charge(&tenant, large.clone()).unwrap();
+        assert_eq!(unsent.0.held_by_all(), 600_000);
+        assert_eq!(unsent.charge(&tenant, large.clone()).unwrap_err().reason(), "TENANT_SHARE");
+        let parts = frames(first).into_iter().filter_map(|frame| frame.into_data().ok());
+        assert_eq!(parts.collect::<Vec<_>>().concat(), large);
+        assert_eq!(unsent.0.held_by_all(), 0);
+        let small = frames(unsent.charge(&tenant, message(10)).unwrap());
+        assert_eq!(small.len(), 1);
     }
 
     #[test]

@@ -13,8 +13,9 @@ use logweir_core::{
     },
     identity::Tenant,
 };
+use metrics::gauge;
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::{sync::OwnedSemaphorePermit, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::status::Refusal;
@@ -31,11 +32,24 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(crate) struct Seat(Arc<State>);
 
 struct State {
+    /// The connection's own room: kept for as long as anything of it lives, a WebSocket too, which is
+    /// no connection of HTTP any more.
+    _room: Option<Room>,
     connections: TenantPermits,
     claimed: OnceLock<TenantPermit>,
     asked: OnceLock<()>,
     refused: CancellationToken,
     evicted: CancellationToken,
+}
+
+struct Room {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        gauge!("logweir_connections").decrement(1);
+    }
 }
 
 /// The seats that are nobody's, oldest first: whoever is there shows no token, and gives way to whoever
@@ -69,11 +83,16 @@ impl UnclaimedSeats {
 }
 
 impl Seat {
-    /// Nobody's yet.
-    pub(crate) fn new(connections: TenantPermits) -> Self {
+    /// Nobody's yet, in this room.
+    pub(crate) fn within(permit: OwnedSemaphorePermit, connections: TenantPermits) -> Self {
+        gauge!("logweir_connections").increment(1);
+        Self::new(Some(Room { _permit: permit }), connections)
+    }
+
+    fn new(room: Option<Room>, connections: TenantPermits) -> Self {
         let (claimed, asked) = (OnceLock::new(), OnceLock::new());
         let (refused, evicted) = (CancellationToken::new(), CancellationToken::new());
-        Self(Arc::new(State { connections, claimed, asked, refused, evicted }))
+        Self(Arc::new(State { _room: room, connections, claimed, asked, refused, evicted }))
     }
 
     /// Resolves when it is to give way to another connection.
@@ -145,7 +164,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_asks_nothing_must_end() {
         let connections = TenantPermits::new(Threshold { total: 10, alpha: 3 });
-        let (silent, asking) = (Seat::new(connections.clone()), Seat::new(connections));
+        let (silent, asking) = (Seat::new(None, connections.clone()), Seat::new(None, connections));
         asking.note_request();
         let begun = tokio::time::Instant::now();
         silent.must_end().await;
@@ -158,7 +177,7 @@ mod tests {
     async fn the_oldest_that_is_nobodys_gives_way() {
         let connections = TenantPermits::new(Threshold { total: 10, alpha: 3 });
         let unclaimed = UnclaimedSeats::default();
-        let seats: Vec<_> = (0..4).map(|_| Seat::new(connections.clone())).collect();
+        let seats: Vec<_> = (0..4).map(|_| Seat::new(None, connections.clone())).collect();
         seats.iter().for_each(|seat| unclaimed.note(seat));
         seats[0].claim(&Tenant::default()).unwrap();
         let [claimed, ended, oldest, newest]: [Seat; 4] = seats.try_into().ok().unwrap();
@@ -176,7 +195,7 @@ mod tests {
         }
         assert!(!unclaimed.end_oldest(), "the others are somebody's");
         for _ in 0..1_000 {
-            unclaimed.note(&Seat::new(connections.clone()));
+            unclaimed.note(&Seat::new(None, connections.clone()));
         }
         assert!(unclaimed.0.lock().len() < 100, "what has ended is not kept");
     }
@@ -184,7 +203,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_tenant_with_its_share_gets_no_more_and_leaves_some() {
         let connections = TenantPermits::new(Threshold { total: 4, alpha: 3 });
-        let seat = || Seat::new(connections.clone());
+        let seat = || Seat::new(None, connections.clone());
         let (a, b) = (Tenant::new("a").unwrap(), Tenant::new("b").unwrap());
         let seats = [seat(), seat(), seat()];
         for seat in &seats {

@@ -1,5 +1,6 @@
 //! Whatever is sent where nothing is served. It was not taken, and who goes by the status of HTTP alone,
-//! as OTLP does, must see so: gRPC's answer to an unknown call has status 200.
+//! as OTLP does, must see so: gRPC's answer to an unknown call has status 200. What is meant for
+//! OTLP is answered in OTLP's form, everything else by a problem, as in the JSON API.
 
 use axum::body::Body;
 use hyper::{
@@ -12,6 +13,8 @@ use crate::status::{BodyFormat, Refusal};
 
 /// What a path may have in an answer, which travels in a header over gRPC.
 const PATH_CHARACTERS_MAX: usize = 64;
+/// In every path of OTLP (OTLP/HTTP, "OTLP/HTTP Request").
+const OTLP_PATHS: &str = "/v1/";
 
 /// Refuses a request, in the form that it came in.
 pub(crate) async fn refuse(request: Request<Body>) -> Response<Body> {
@@ -21,6 +24,12 @@ pub(crate) async fn refuse(request: Request<Body>) -> Response<Body> {
         let message = format!("there is no call {path:?}");
         return Status::from(Refusal::Unsupported { reason: "CALL_UNKNOWN", message }).into_http();
     }
+    let format = BodyFormat::of(request.headers());
+    // Whoever gives an address of OTLP with too much or too little before it means OTLP.
+    if !path.contains(OTLP_PATHS) && format != Some(BodyFormat::Protobuf) {
+        let message = format!("nothing is served at {path:?}: /api/openapi.json says what is");
+        return Refusal::NotFound(message).into_problem();
+    }
     let message = format!("nothing is served at {path:?}: OTLP takes logs alone, at /v1/logs");
-    Refusal::NotFound(message).into_http(BodyFormat::of(request.headers()).unwrap_or_default())
+    Refusal::NotFound(message).into_http(format.unwrap_or_default())
 }

@@ -23,7 +23,7 @@ use prost_types::FileDescriptorSet;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
-use super::receiver::{Form, HEADER_BYTES, Receiver};
+use super::format::{HEADER_BYTES, Otlp, response};
 use crate::{
     auth::{
         Access,
@@ -31,6 +31,7 @@ use crate::{
             ACCEPT_ENCODING_HEADER, ACCEPTED_ENCODINGS, ENCODING_HEADER, count_refusal, encoding,
         },
     },
+    receiver::{self, Receiver},
     status::Refusal,
 };
 
@@ -90,7 +91,9 @@ async fn export(
         return Err(Refusal::Unsupported { reason: "RPC_UNKNOWN", message });
     }
     let encoding = encoding(head.headers.get(ENCODING_HEADER))?;
-    receiver.take(&caller, Form::Grpc, encoding, body, rand::random()).await
+    let request = receiver::Request::unnamed(Otlp::Grpc, encoding, body);
+    let received = receiver.take(&caller, request, rand::random()).await?;
+    Ok(response(received))
 }
 
 fn ok(answer: &ExportLogsServiceResponse) -> Response<Body> {

@@ -12,9 +12,10 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use serde_json::json;
 
-use super::receiver::{Form, Receiver};
+use super::format::{Otlp, response};
 use crate::{
     auth::{Access, layer::encoding},
+    receiver::{self, Receiver},
     status::{self, BodyFormat, Refusal},
 };
 
@@ -43,12 +44,14 @@ async fn take(
 ) -> Result<ExportLogsServiceResponse, Refusal> {
     let (head, body) = request.into_parts();
     let caller = receiver.auth.identify(&head.headers, &head.extensions, Access::Ingest)?;
-    let form = match format? {
-        BodyFormat::Protobuf => Form::Protobuf,
-        BodyFormat::Json => Form::Json,
+    let format = match format? {
+        BodyFormat::Protobuf => Otlp::Protobuf,
+        BodyFormat::Json => Otlp::Json,
     };
     let encoding = encoding(head.headers.get(CONTENT_ENCODING))?;
-    receiver.take(&caller, form, encoding, body, rand::random()).await
+    let request = receiver::Request::unnamed(format, encoding, body);
+    let received = receiver.take(&caller, request, rand::random()).await?;
+    Ok(response(received))
 }
 
 fn format(headers: &HeaderMap) -> Result<BodyFormat, Refusal> {

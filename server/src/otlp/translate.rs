@@ -8,9 +8,7 @@
 //! its scope as `otel.scope.version` and `otel.scope.…`; the scope's name is its logger. Schema URLs are
 //! not kept, nor when a log was observed if it says when it happened.
 
-use std::collections::HashMap;
-
-use logweir_core::{limits::SERVICE_BYTES_MAX, record::Level};
+use logweir_core::record::Level;
 use logweir_proto::v1::{self, attribute::Value};
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest as Request,
@@ -25,147 +23,37 @@ use super::{
     value::{attribute, text},
 };
 use crate::{
-    ingest::split::{Group, Part, Rejected},
+    receiver::{
+        Batches, Translation,
+        batches::ATTRIBUTE_BYTES,
+        service::{UNKNOWN_SERVICE, service_name},
+    },
     status::Refusal,
 };
 
-/// Logs of a part: as many as a native batch has by default.
-const PART_RECORDS_MAX: usize = 10_000;
-/// Bytes of a part's logs, encoded; a log that is larger is a part by itself.
-const PART_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a log, encoded: what a native request may have by default. A larger one breaks other rules
-/// too, and would take a whole queue with it to the dead letters.
-const RECORD_BYTES_MAX: usize = 4 << 20;
-/// Bytes that the resource takes on the logs of a part, each of which gets its values; what the native
-/// contract allows by default.
-const COPIES_BYTES_MAX: usize = 32 << 20;
-/// Bytes that scopes take on the logs of a request, each of which gets the values of its own.
-const SCOPE_COPIES_BYTES_MAX: usize = 64 << 20;
-/// Bytes that resources take in the parts of a request, each of which has its own once more.
-const PART_COPIES_BYTES_MAX: usize = 64 << 20;
-/// Parts of a request: each is a message of the queue and an entry of the ledger.
-const PARTS_MAX: usize = 4_096;
-/// About what an attribute takes in memory besides its text.
-const ATTRIBUTE_BYTES: usize = 64;
-/// What SDKs call a service that was given no name.
-const UNKNOWN_SERVICE: &str = "unknown_service";
 const SERVICE_NAME: &str = "service.name";
 /// What is kept of an id that is none.
 pub(super) const INVALID_TRACE_ID: &str = "logweir.invalid_trace_id";
 pub(super) const INVALID_SPAN_ID: &str = "logweir.invalid_span_id";
 
-/// A request as batches.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Translation {
-    pub(super) groups: Vec<Group>,
-    pub(super) rejected: Rejected,
-}
-
-impl Translation {
-    /// Of all logs, encoded.
-    pub(super) fn bytes(&self) -> usize {
-        self.groups.iter().flat_map(|group| &group.parts).map(|part| part.bytes).sum()
-    }
-}
-
 /// Translates a request; logs without the name of a service belong to `unnamed`.
 pub(super) fn translate(request: Request, unnamed: &str) -> Result<Translation, Refusal> {
-    let mut splitter = Splitter::default();
+    let (mut batches, mut next) = (Batches::default(), 0);
     for logs in request.resource_logs {
-        let group = splitter.group(resource(logs.resource.unwrap_or_default(), unnamed));
+        let group = batches.group(resource(logs.resource.unwrap_or_default(), unnamed));
         for logs in logs.scope_logs {
             let scope = scope(logs.scope.unwrap_or_default());
-            if !splitter.takes_copies(&scope, logs.log_records.len()) {
+            let places = next..next + logs.log_records.len() as u32;
+            next = places.end;
+            if !batches.takes_copies("scopes", scope.bytes, places.clone()) {
                 continue;
             }
-            for log in logs.log_records {
-                splitter.add(group, record(log, &scope));
+            for (place, log) in places.zip(logs.log_records) {
+                batches.add(group, place, record(log, &scope));
             }
         }
     }
-    splitter.finish()
-}
-
-/// The service that logs without one belong to: the token's, or a name that says that it is not known.
-pub(super) fn unnamed(is_for_any_service: bool) -> &'static str {
-    if is_for_any_service { UNKNOWN_SERVICE } else { "" }
-}
-
-#[derive(Default)]
-struct Splitter {
-    groups: Vec<Group>,
-    /// Logs that a part may have, of each group.
-    records_max: Vec<usize>,
-    /// By the resource, encoded. A collector puts the same one into a request many times.
-    known: HashMap<Vec<u8>, usize>,
-    scope_copies_bytes: usize,
-    rejected: Rejected,
-}
-
-impl Splitter {
-    fn group(&mut self, resource: v1::Resource) -> usize {
-        let encoded = resource.encode_to_vec();
-        let memory = encoded.len() + resource.attributes.len() * ATTRIBUTE_BYTES;
-        *self.known.entry(encoded).or_insert_with(|| {
-            let records_max = COPIES_BYTES_MAX / memory.max(1);
-            self.records_max.push(records_max.clamp(1, PART_RECORDS_MAX));
-            self.groups.push(Group { resource, parts: Vec::new() });
-            self.groups.len() - 1
-        })
-    }
-
-    /// Whether there is room for the scope's values on so many logs; else the logs are rejected.
-    fn takes_copies(&mut self, scope: &Scope, logs: usize) -> bool {
-        let bytes = scope.bytes.saturating_mul(logs).saturating_add(self.scope_copies_bytes);
-        if bytes <= SCOPE_COPIES_BYTES_MAX {
-            self.scope_copies_bytes = bytes;
-            return true;
-        }
-        self.rejected.add(logs as u64, || {
-            format!(
-                "the memory in bytes for the values of scopes on each of the request's logs is \
-                 {bytes}, the limit is {SCOPE_COPIES_BYTES_MAX}: send fewer of them at once"
-            )
-        });
-        false
-    }
-
-    fn add(&mut self, group: usize, record: v1::LogRecord) {
-        let bytes = record.encoded_len();
-        if bytes > RECORD_BYTES_MAX {
-            self.rejected
-                .add(1, || format!("the log is {bytes} bytes, the limit is {RECORD_BYTES_MAX}"));
-            return;
-        }
-        let (parts, records_max) = (&mut self.groups[group].parts, self.records_max[group]);
-        let has_room =
-            |part: &Part| part.records.len() < records_max && part.bytes + bytes <= PART_BYTES_MAX;
-        match parts.last_mut().filter(|part| has_room(part)) {
-            Some(part) => {
-                part.bytes += bytes;
-                part.records.push(record);
-            }
-            None => parts.push(Part { bytes, records: vec![record] }),
-        }
-    }
-
-    fn finish(mut self) -> Result<Translation, Refusal> {
-        // A resource without logs asks for nothing, and so for nothing that is not allowed.
-        self.groups.retain(|group| !group.parts.is_empty());
-        let parts: usize = self.groups.iter().map(|group| group.parts.len()).sum();
-        if parts > PARTS_MAX {
-            let what = "the number of batches that the request falls into";
-            return Err(Refusal::TooLarge { what, value: parts.to_string(), limit: PARTS_MAX });
-        }
-        let of_group = |group: &Group| group.resource.encoded_len() * (group.parts.len() - 1);
-        let copies: usize = self.groups.iter().map(of_group).sum();
-        if copies > PART_COPIES_BYTES_MAX {
-            let what = "the bytes for the values of resources in each of the request's batches";
-            let limit = PART_COPIES_BYTES_MAX;
-            return Err(Refusal::TooLarge { what, value: copies.to_string(), limit });
-        }
-        Ok(Translation { groups: self.groups, rejected: self.rejected })
-    }
+    batches.finish(false)
 }
 
 fn resource(sent: Resource, unnamed: &str) -> v1::Resource {
@@ -219,21 +107,6 @@ fn name_service(resource: &mut v1::Resource, unnamed: &str) {
     if sent != resource.service && sent != UNKNOWN_SERVICE {
         add_text(&mut resource.attributes, SERVICE_NAME, sent);
     }
-}
-
-/// Any text as the name of a service: OpenTelemetry has no rule for it. What a name cannot have becomes
-/// `_`, or where it is beyond ASCII its number, lest all names of another script be one.
-fn service_name(sent: &str) -> String {
-    let mut name = String::with_capacity(sent.len());
-    for character in sent.chars() {
-        match character {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '/' | '-' => name.push(character),
-            _ if character.is_ascii() => name.push('_'),
-            _ => name.push_str(&format!("u{:04x}", u32::from(character))),
-        }
-    }
-    name.truncate(SERVICE_BYTES_MAX);
-    name
 }
 
 /// Those that have a name; without one they are to be taken as absent (`common.proto`).

@@ -6,7 +6,7 @@ pub(crate) mod stream;
 
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
-use futures::Stream;
+use futures::{Stream, TryStreamExt as _};
 use logweir_core::{
     fairness::{permits::TenantPermits, resource::SharedResource},
     filter::Filter,
@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 pub(crate) use self::matcher::Matcher;
 use self::stream::{Export, Tail, TailFilter};
 use crate::{
-    auth::{Auth, layer},
+    auth::{Auth, Caller, layer},
     config::ServiceConfig,
     response_size::{all_if_they_fit, cut},
     status::Refusal,
@@ -62,7 +62,8 @@ pub(crate) struct QueryHandler {
     pub(crate) auth: Arc<Auth>,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
-    pub(crate) services: Arc<BTreeMap<String, ServiceConfig>>,
+    /// What is known about services beside their logs.
+    pub(crate) known_services: Arc<BTreeMap<String, ServiceConfig>>,
 }
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -74,17 +75,7 @@ impl QueryService for QueryHandler {
         request: Request<v1::SearchLogsRequest>,
     ) -> Result<Response<v1::SearchLogsResponse>, Status> {
         let caller = layer::caller(&request)?;
-        let asked = request.into_inner();
-        let page_size = bounded("page_size", asked.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?;
-        let query = SearchQuery {
-            filter: self.filter(&asked.filter)?,
-            range: time_range(asked.range)?,
-            cursor: page_token(&asked.page_token)?,
-            page_size: page_size as usize,
-            limits: SEARCH_LIMITS,
-        };
-        let page = self.storage.search(&caller.tenant, query).await.map_err(Refusal::from)?;
-        Ok(Response::new(response::search_page(page)))
+        Ok(Response::new(self.search(&caller, request.into_inner()).await?))
     }
 
     type ExportLogsStream = Streamed<v1::ExportLogsResponse>;
@@ -114,14 +105,8 @@ impl QueryService for QueryHandler {
         request: Request<v1::TailLogsRequest>,
     ) -> Result<Response<Self::TailLogsStream>, Status> {
         let caller = layer::caller(&request)?;
-        let filter = Arc::new(self.filter(&request.into_inner().filter)?);
-        let permit = self.tails.try_take(&caller.tenant, 1).map_err(|why| {
-            Refusal::no_permit(why, SharedResource::Tails, &caller.tenant, TAIL_RETRY_AFTER)
-        })?;
-        let filter = TailFilter { filter, matcher: Arc::clone(&self.matcher), _permit: permit };
-        let reader = self.live_feed.subscribe(caller.tenant.clone());
-        let tail = Tail::new(reader, filter, Arc::clone(&self.auth), caller, self.stop.clone());
-        Ok(Response::new(tail.parts()))
+        let parts = self.tail(caller, request.into_inner())?.parts();
+        Ok(Response::new(Box::pin(parts.map_err(Status::from))))
     }
 
     async fn aggregate_logs(
@@ -129,19 +114,7 @@ impl QueryService for QueryHandler {
         request: Request<v1::AggregateLogsRequest>,
     ) -> Result<Response<v1::AggregateLogsResponse>, Status> {
         let caller = layer::caller(&request)?;
-        let asked = request.into_inner();
-        let query = AggregateQuery {
-            group_by: group_by(asked.group_by)?,
-            ..self.aggregate_query(asked.range, asked.bucket_seconds, &asked.service)?
-        };
-        let mut series =
-            self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
-        // Whole series may be left out, which is said; but not points of one, which a chart would
-        // show as silence. So the rest is refused where it does not fit.
-        let truncated = series.len() > SERIES_MAX;
-        series.truncate(SERIES_MAX);
-        let series = all_if_they_fit(series.into_iter().map(response::series))?;
-        Ok(Response::new(v1::AggregateLogsResponse { series, truncated }))
+        Ok(Response::new(self.aggregate(&caller, request.into_inner()).await?))
     }
 
     async fn latency_heatmap(
@@ -170,13 +143,7 @@ impl QueryService for QueryHandler {
         request: Request<v1::ListServicesRequest>,
     ) -> Result<Response<v1::ListServicesResponse>, Status> {
         let caller = layer::caller(&request)?;
-        let found = self.storage.list_services(&caller.tenant).await.map_err(Refusal::from)?;
-        let services = found.into_iter().map(|summary| {
-            let known = self.services.get(summary.service.as_str()).cloned().unwrap_or_default();
-            response::service(summary, known)
-        });
-        let (services, truncated) = cut(services);
-        Ok(Response::new(v1::ListServicesResponse { services, truncated }))
+        Ok(Response::new(self.services(&caller).await?))
     }
 
     async fn service_stats(
@@ -184,24 +151,7 @@ impl QueryService for QueryHandler {
         request: Request<v1::ServiceStatsRequest>,
     ) -> Result<Response<v1::ServiceStatsResponse>, Status> {
         let caller = layer::caller(&request)?;
-        let asked = request.into_inner();
-        let (default, max) = (WINDOW_MINUTES_DEFAULT, WINDOW_MINUTES_MAX);
-        let minutes = bounded("window_minutes", asked.window_minutes, default, max)?;
-        let now = (self.clock)();
-        let range = TimeRange { from: now - Duration::from_secs(60) * minutes, to: now.next() };
-        // Storage counts in buckets of 10 s: the window is widened to whole ones, and one bucket as
-        // wide as all of time adds them up.
-        let query = AggregateQuery {
-            range: widened(range, 10),
-            bucket_seconds: WHOLE_WINDOW_SECONDS,
-            group_by: GroupBy::Service,
-            service: service(&asked.service)?,
-        };
-        let series = self.storage.aggregate(&caller.tenant, query).await.map_err(Refusal::from)?;
-        // The largest stay if not all fit.
-        let (mut stats, truncated) = cut(series.into_iter().filter_map(response::service_stat));
-        stats.sort_by(|a, b| a.service.cmp(&b.service));
-        Ok(Response::new(v1::ServiceStatsResponse { stats, truncated }))
+        Ok(Response::new(self.stats(&caller, request.into_inner()).await?))
     }
 
     async fn list_templates(
@@ -209,16 +159,7 @@ impl QueryService for QueryHandler {
         request: Request<v1::ListTemplatesRequest>,
     ) -> Result<Response<v1::ListTemplatesResponse>, Status> {
         let caller = layer::caller(&request)?;
-        let asked = request.into_inner();
-        let limit = bounded("limit", asked.limit, TEMPLATES_DEFAULT, TEMPLATES_MAX)?;
-        let (service, range) = (service(&asked.service)?, time_range(asked.range)?);
-        let found = self
-            .storage
-            .list_templates(&caller.tenant, service.as_ref(), range, limit as usize)
-            .await
-            .map_err(Refusal::from)?;
-        let (templates, truncated) = cut(found.into_iter().map(response::template));
-        Ok(Response::new(v1::ListTemplatesResponse { templates, truncated }))
+        Ok(Response::new(self.templates(&caller, request.into_inner()).await?))
     }
 
     async fn list_findings(
@@ -272,11 +213,119 @@ impl QueryService for QueryHandler {
     }
 }
 
+/// What is served over gRPC and by the JSON API.
 impl QueryHandler {
+    /// A page of matches, newest first.
+    pub(crate) async fn search(
+        &self,
+        caller: &Caller,
+        asked: v1::SearchLogsRequest,
+    ) -> Result<v1::SearchLogsResponse, Refusal> {
+        let page_size = bounded("page_size", asked.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?;
+        let query = SearchQuery {
+            filter: self.filter(&asked.filter)?,
+            range: time_range(asked.range)?,
+            cursor: page_token(&asked.page_token)?,
+            page_size: page_size as usize,
+            limits: SEARCH_LIMITS,
+        };
+        Ok(response::search_page(self.storage.search(&caller.tenant, query).await?))
+    }
+
+    /// Logs as they are stored, from now on.
+    pub(crate) fn tail(
+        &self,
+        caller: Arc<Caller>,
+        asked: v1::TailLogsRequest,
+    ) -> Result<Tail, Refusal> {
+        // First, for a filter may take longer to read than all the rest: who has its share and asks again
+        // and again is refused at little cost to others.
+        let permit = self.tails.try_take(&caller.tenant, 1).map_err(|why| {
+            Refusal::no_permit(why, SharedResource::Tails, &caller.tenant, TAIL_RETRY_AFTER)
+        })?;
+        let filter = Arc::new(self.filter(&asked.filter)?);
+        let filter = TailFilter { filter, matcher: Arc::clone(&self.matcher), _permit: permit };
+        let reader = self.live_feed.subscribe(caller.tenant.clone());
+        Ok(Tail::new(reader, filter, Arc::clone(&self.auth), caller, self.stop.clone()))
+    }
+
+    /// Counts over time.
+    pub(crate) async fn aggregate(
+        &self,
+        caller: &Caller,
+        asked: v1::AggregateLogsRequest,
+    ) -> Result<v1::AggregateLogsResponse, Refusal> {
+        let query = AggregateQuery {
+            group_by: group_by(asked.group_by)?,
+            ..self.aggregate_query(asked.range, asked.bucket_seconds, &asked.service)?
+        };
+        let mut series = self.storage.aggregate(&caller.tenant, query).await?;
+        // Whole series may be left out, which is said; but not points of one, which a chart would
+        // show as silence. So the rest is refused where it does not fit.
+        let truncated = series.len() > SERIES_MAX;
+        series.truncate(SERIES_MAX);
+        let series = all_if_they_fit(series.into_iter().map(response::series))?;
+        Ok(v1::AggregateLogsResponse { series, truncated })
+    }
+
+    /// Who has sent logs.
+    pub(crate) async fn services(
+        &self,
+        caller: &Caller,
+    ) -> Result<v1::ListServicesResponse, Refusal> {
+        let found = self.storage.list_services(&caller.tenant).await?;
+        let services = found.into_iter().map(|summary| {
+            let known =
+                self.known_services.get(summary.service.as_str()).cloned().unwrap_or_default();
+            response::service(summary, known)
+        });
+        let (services, truncated) = cut(services);
+        Ok(v1::ListServicesResponse { services, truncated })
+    }
+
+    /// Each service over a window that ends now.
+    pub(crate) async fn stats(
+        &self,
+        caller: &Caller,
+        asked: v1::ServiceStatsRequest,
+    ) -> Result<v1::ServiceStatsResponse, Refusal> {
+        let (default, max) = (WINDOW_MINUTES_DEFAULT, WINDOW_MINUTES_MAX);
+        let minutes = bounded("window_minutes", asked.window_minutes, default, max)?;
+        let now = (self.clock)();
+        let range = TimeRange { from: now - Duration::from_secs(60) * minutes, to: now.next() };
+        // Storage counts in buckets of 10 s: the window is widened to whole ones, and one bucket as
+        // wide as all of time adds them up.
+        let query = AggregateQuery {
+            range: widened(range, 10),
+            bucket_seconds: WHOLE_WINDOW_SECONDS,
+            group_by: GroupBy::Service,
+            service: service(&asked.service)?,
+        };
+        let series = self.storage.aggregate(&caller.tenant, query).await?;
+        // The largest stay if not all fit.
+        let (mut stats, truncated) = cut(series.into_iter().filter_map(response::service_stat));
+        stats.sort_by(|a, b| a.service.cmp(&b.service));
+        Ok(v1::ServiceStatsResponse { stats, truncated })
+    }
+
+    /// The patterns that messages follow.
+    pub(crate) async fn templates(
+        &self,
+        caller: &Caller,
+        asked: v1::ListTemplatesRequest,
+    ) -> Result<v1::ListTemplatesResponse, Refusal> {
+        let limit = bounded("limit", asked.limit, TEMPLATES_DEFAULT, TEMPLATES_MAX)?;
+        let (service, range) = (service(&asked.service)?, time_range(asked.range)?);
+        let found = self
+            .storage
+            .list_templates(&caller.tenant, service.as_ref(), range, limit as usize)
+            .await?;
+        let (templates, truncated) = cut(found.into_iter().map(response::template));
+        Ok(v1::ListTemplatesResponse { templates, truncated })
+    }
+
     fn filter(&self, text: &str) -> Result<Filter, Refusal> {
-        Filter::parse(text, (self.clock)()).map_err(|error| {
-            Refusal::invalid("filter", format!("{error}\n{}", error.pointed(text)))
-        })
+        filter(text, (self.clock)())
     }
 
     fn aggregate_query(
@@ -311,6 +360,12 @@ impl QueryHandler {
         let service = service(named)?;
         Ok(AggregateQuery { range, bucket_seconds, group_by: GroupBy::Nothing, service })
     }
+}
+
+/// A filter that was asked for; relative times in it end at `now`.
+pub(crate) fn filter(text: &str, now: Timestamp) -> Result<Filter, Refusal> {
+    Filter::parse(text, now)
+        .map_err(|error| Refusal::invalid("filter", format!("{error}\n{}", error.pointed(text))))
 }
 
 /// Both ends moved outwards to whole buckets.

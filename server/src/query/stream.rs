@@ -132,16 +132,16 @@ impl Tail {
         Self { reader, filter, tenant, ended, stop, rest, done: false }
     }
 
-    /// The parts of the tail.
-    pub(crate) fn parts(self) -> Parts<v1::TailLogsResponse> {
-        Box::pin(stream::unfold(self, |mut tail| async move {
+    /// The parts of the tail; a refusal is the last.
+    pub(crate) fn parts(self) -> impl Stream<Item = Result<v1::TailLogsResponse, Refusal>> + Send {
+        stream::unfold(self, |mut tail| async move {
             if tail.done {
                 return None;
             }
             let part = tail.next_part().await;
             tail.done = part.is_err();
-            Some((part.map_err(Status::from), tail))
-        }))
+            Some((part, tail))
+        })
     }
 
     async fn next_part(&mut self) -> Result<v1::TailLogsResponse, Refusal> {
@@ -189,7 +189,7 @@ impl Tail {
 mod tests {
     use std::{collections::HashMap, time::Duration};
 
-    use futures::StreamExt;
+    use futures::{StreamExt, TryStreamExt};
     use logweir_core::{
         fairness::permits::TenantPermits,
         identity::{BatchId, LogId, Role, Service, ServiceScope, TemplateId, Tenant},
@@ -221,7 +221,7 @@ mod tests {
             let ttl = Duration::from_secs(3_600);
             let (record, jwt) = issue(&keys, &tenant, &ServiceScope::Any, Role::Viewer, ttl, NOW);
             let auth = Arc::new(Auth::new(keys, Arc::new(|| NOW)));
-            let caller = auth.admit(Some(format!("Bearer {jwt}").as_bytes()), Access::Query);
+            let caller = auth.admit_token(&jwt, Access::Query);
             let (caller, feed) = (caller.unwrap(), LiveFeed::default());
             let tails = TenantPermits::for_one(1, 3);
             Self { auth, caller, token_id: record.token_id, feed, tails }
@@ -235,7 +235,8 @@ mod tests {
                 _permit: self.tails.try_take(&Tenant::default(), 1).unwrap(),
             };
             let (auth, caller) = (Arc::clone(&self.auth), Arc::clone(&self.caller));
-            Tail::new(reader, filter, auth, caller, CancellationToken::new()).parts()
+            let tail = Tail::new(reader, filter, auth, caller, CancellationToken::new());
+            Box::pin(tail.parts().map_err(Status::from))
         }
 
         fn publish(&self, messages: &[&str]) {

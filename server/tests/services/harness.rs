@@ -22,7 +22,11 @@ use logweir_queue::{Consumer, InProcessQueue, LiveFeed, QueueLimits};
 use logweir_server::{Ports, ServerConfig, Tls, TokenKeys, issue};
 use logweir_storage::{SqliteConfig, SqliteStorage, WriteLogs};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tonic::{
     Request, Status,
     transport::{Channel, ClientTlsConfig},
@@ -156,6 +160,21 @@ impl Bench {
         Ok(self.ingest().ingest(request).await?.into_inner())
     }
 
+    /// An answer over plain HTTP/1.1.
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let headers: String = headers.collect();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n",
+            self.address
+        );
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        Answer::read(&answer)
+    }
+
     /// Every log of the default tenant, newest first.
     pub(crate) async fn stored(&self) -> Vec<v1::LogEntry> {
         let request = v1::SearchLogsRequest { page_size: 1_000, ..Default::default() };
@@ -177,6 +196,35 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         self.tasks.stop();
+    }
+}
+
+/// What came back over plain HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn read(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let pairs = self.head.lines().filter_map(|line| line.split_once(": "));
+        pairs
+            .into_iter()
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 

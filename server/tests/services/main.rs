@@ -6,6 +6,7 @@
 mod abuse;
 mod admin;
 mod alerts;
+mod api;
 mod grpc_web;
 mod harness;
 mod http;
@@ -14,3 +15,4 @@ mod models;
 mod otlp;
 mod query;
 mod tls;
+mod websocket;

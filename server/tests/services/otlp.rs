@@ -336,7 +336,7 @@ async fn an_sdk_that_has_met_its_own_limit_is_taken() {
 #[tokio::test]
 async fn what_is_sent_nowhere_was_not_taken() {
     let bench = Bench::new().await;
-    for path in ["/", "/v1/logs/", "/v1/log", "/v1/traces", "/v1/metrics", "/otlp/v1/logs"] {
+    for path in ["/v1/logs/", "/v1/log", "/v1/traces", "/v1/metrics", "/otlp/v1/logs", "/v1/"] {
         let answer = send_to(&bench, path, "application/json").await;
         assert_eq!(
             (answer.status.as_u16(), answer.reason().as_str()),
@@ -347,6 +347,8 @@ async fn what_is_sent_nowhere_was_not_taken() {
         let status = tonic_types::pb::Status::decode(&answer.body[..]).unwrap();
         assert_eq!((answer.status.as_u16(), status.code), (404, Code::NotFound as i32), "{path}");
     }
+    let answer = send_to(&bench, "/", PROTOBUF).await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (404, PROTOBUF));
     let answer = send_to(&bench, "/no.Service/Call", "application/grpc").await;
     assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, "12"));
 }

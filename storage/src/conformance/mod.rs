@@ -67,6 +67,7 @@ pub async fn check_storage<T: StorageUnderTest>(fresh: impl Fn() -> T) {
     producers::repeats_of_senders_without_an_account_are_counted(&fresh()).await;
     producers::sums_are_those_of_the_accounts(&fresh()).await;
     producers::many_reasons_are_kept_as_few(&fresh()).await;
+    producers::the_ledger_tells_what_it_has(&fresh()).await;
     producers::idle_producers_leave_the_list_and_stay_known(&fresh()).await;
     isolation::a_tenant_sees_nothing_of_another(&fresh()).await;
 }

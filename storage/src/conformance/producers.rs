@@ -125,6 +125,19 @@ pub(super) async fn repeats_of_senders_without_an_account_are_counted(
     assert_eq!(search_all(&*storage, &tenant(), "", 100).await.len(), 10);
 }
 
+pub(super) async fn the_ledger_tells_what_it_has(test: &impl StorageUnderTest) {
+    let storage = test.open().await;
+    let [first, second, other] = [1, 2, 3].map(|id| batch(id, "payments", 2, Duration::ZERO));
+    storage.write(vec![first.clone(), second.clone()].into()).await.unwrap();
+    let ids = [first.batch_id, second.batch_id, other.batch_id];
+    let known = storage.ledger_checksums(&tenant(), &ids).await.unwrap();
+    let expected = [&first, &second].map(|batch| (batch.batch_id, batch.checksum));
+    assert_eq!(known, expected.into());
+    let foreign = storage.ledger_checksums(&Tenant::new("other").unwrap(), &ids).await.unwrap();
+    assert!(foreign.is_empty());
+    assert!(storage.ledger_checksums(&tenant(), &[]).await.unwrap().is_empty());
+}
+
 pub(super) async fn many_reasons_are_kept_as_few(test: &impl StorageUnderTest) {
     let storage = test.open().await;
     let names: Vec<String> = (0..64).map(|number| format!("{number:064}")).collect();

@@ -1,7 +1,7 @@
 //! The calls of the port that read, and those that administer: each takes a connection and does its
 //! work in one transaction.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Transaction};
@@ -204,6 +204,16 @@ impl ReadLogs for PostgresStorage {
 
     async fn repeated_logs(&self, tenant: &Tenant) -> Result<u64, StorageError> {
         self.snapshot(tenant, async |db| reports::repeated_logs(db, tenant).await).await
+    }
+
+    async fn ledger_checksums(
+        &self,
+        tenant: &Tenant,
+        batch_ids: &[BatchId],
+    ) -> Result<HashMap<BatchId, u64>, StorageError> {
+        let find =
+            async |db: &Transaction<'_>| reports::ledger_checksums(db, tenant, batch_ids).await;
+        self.snapshot(tenant, find).await
     }
 }
 

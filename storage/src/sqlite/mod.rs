@@ -22,6 +22,7 @@ mod tests;
 mod write;
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, atomic::AtomicI64},
     time::Duration,
@@ -357,6 +358,16 @@ impl ReadLogs for SqliteStorage {
     async fn repeated_logs(&self, tenant: &Tenant) -> Result<u64, StorageError> {
         let named = tenant.clone();
         self.readers.run(tenant, move |db, _| reports::repeated_logs(db, &named)).await
+    }
+
+    async fn ledger_checksums(
+        &self,
+        tenant: &Tenant,
+        batch_ids: &[BatchId],
+    ) -> Result<HashMap<BatchId, u64>, StorageError> {
+        let (named, batch_ids) = (tenant.clone(), batch_ids.to_vec());
+        let find = move |db: &Connection, _: &_| reports::ledger_checksums(db, &named, &batch_ids);
+        self.readers.run(tenant, find).await
     }
 }
 

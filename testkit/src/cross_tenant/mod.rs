@@ -1,4 +1,4 @@
-//! Proves that no rpc tells one tenant anything of another, nor lets it change anything there.
+//! Proves that no rpc and no path of the JSON API tells one tenant anything of another, nor lets it change anything there.
 //!
 //! Everything is made from the descriptors of the contract: every rpc is called, in every role and
 //! with tokens that open nothing, with the ids and names that another tenant's own answers hold.
@@ -9,6 +9,7 @@ mod call;
 mod contract;
 mod data;
 mod forged;
+mod http;
 mod installation;
 mod intrusion;
 mod marks;
@@ -28,6 +29,7 @@ use rand::random;
 pub use self::report::Report;
 use self::{
     contract::Contract,
+    http::Paths,
     installation::Installation,
     intrusion::{Intrusion, Role},
     marks::{Marks, Words, is_mark, is_open, words_in},
@@ -43,6 +45,8 @@ const LOGS_AGO: u64 = 60 * NANOS;
 const DAY: u64 = 86_400 * NANOS;
 /// After so many calls an intruder has made so much that its lists are long: another takes over.
 const CALLS_PER_INTRUDER: u64 = 25_000;
+/// One call in so many more goes to a path of the JSON API.
+const CALLS_PER_HTTP_CALL: u64 = 8;
 /// Tells the twins' words from all others.
 const TWIN: u64 = 0x7717;
 
@@ -150,6 +154,7 @@ impl<'a> Bench<'a> {
         proof::tokens_hold(&victim, &self.report).await;
         self.pages(&marks).await;
         proof::none_is_vacuous(self.contract, &self.report);
+        http::none_is_vacuous(&self.installation.servers[0], &self.report).await;
         let ended = self.installation.ended();
         if ended > 0 {
             self.find(format!("{ended} processes ended: {}", self.installation.log()));
@@ -298,6 +303,8 @@ impl<'a> Bench<'a> {
             let (intruder, seed) = (&intruder, self.seed);
             let intrusion = Intrusion { intruder, roles, theirs, marks, seed, report };
             intrusion.make(first, calls).await;
+            let paths = Paths::of(&self.installation.servers[0]).await;
+            paths.try_all(&intrusion, first, calls / CALLS_PER_HTTP_CALL).await;
             proof::tokens_hold(intruder, report).await;
             first += calls;
         }

@@ -64,6 +64,15 @@ impl Report {
         *tally.codes.entry(code).or_default() += 1;
     }
 
+    /// Counts a call of a path of plain HTTP.
+    pub(super) fn count_page(&mut self, path: &str, status: u16, is_served: bool, took: Duration) {
+        let tally = self.tallies.entry(path.to_owned()).or_default();
+        tally.calls += 1;
+        tally.took += took;
+        tally.served += u64::from(is_served);
+        *tally.codes.entry(status.to_string()).or_default() += 1;
+    }
+
     /// Calls in all.
     pub fn calls(&self) -> u64 {
         self.tallies.values().map(|tally| tally.calls).sum()

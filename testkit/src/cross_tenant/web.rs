@@ -41,8 +41,18 @@ pub(super) async fn ask(address: &str, question: Question<'_>) -> Answer {
 
 /// A page, head and body.
 pub(super) async fn get(address: &str, path: &str) -> Vec<u8> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    let said = exchange(address, request.as_bytes(), Instant::now() + PAGE_DEADLINE).await;
+    get_with(address, path, "connection: close\r\n", PAGE_DEADLINE).await
+}
+
+/// The same with more headers, each of which ends its line; what has come by the deadline.
+pub(super) async fn get_with(
+    address: &str,
+    path: &str,
+    headers: &str,
+    deadline: Duration,
+) -> Vec<u8> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n");
+    let said = exchange(address, request.as_bytes(), Instant::now() + deadline).await;
     let (head, body) = parted(&said);
     [head, &body].concat()
 }

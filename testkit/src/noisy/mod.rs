@@ -10,6 +10,7 @@ mod abuse;
 mod batch;
 mod client;
 mod honest;
+mod http1;
 mod http2;
 mod ledger;
 mod memory;

@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use logweir_alerting::yaml::{FileError, parse};
+use logweir_core::json::Incident;
 use logweir_incident::rule::Rule;
 use logweir_proto::v1;
 use serde::Serialize;
@@ -12,10 +13,7 @@ use serde_json::Value as Json;
 use crate::response_times::{rfc3339, shown};
 use crate::{
     client::ServerArgs,
-    command::{
-        alerts::incidents::{json::Incident, table},
-        query::search::TimeArgs,
-    },
+    command::{alerts::incidents::table, query::search::TimeArgs},
     error::{Error, Exit},
     output::{Output, OutputArgs, Tone, Value, escape, say, say_cut, text},
 };

@@ -1,10 +1,10 @@
 //! `logweir services`: who has sent logs.
 
 use clap::Args;
+use logweir_core::json;
 use logweir_proto::v1;
-use serde::Serialize;
 
-use crate::response_times::{rfc3339, shown, shown_hour};
+use crate::response_times::{shown, shown_hour};
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -20,18 +20,6 @@ pub struct ServicesArgs {
     output: OutputArgs,
 }
 
-#[derive(Serialize)]
-struct Service<'a> {
-    service: &'a str,
-    total: u64,
-    errors: u64,
-    anomalies: u64,
-    first_seen: String,
-    last_seen: String,
-    region: &'a str,
-    owner: &'a str,
-}
-
 impl ServicesArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
@@ -41,16 +29,7 @@ impl ServicesArgs {
         let mut output = Output::new(&self.output);
         if output.json {
             for service in &services {
-                output.object(&Service {
-                    service: &service.service,
-                    total: service.total,
-                    errors: service.errors,
-                    anomalies: service.anomalies,
-                    first_seen: rfc3339(service.first_seen_unix_nano),
-                    last_seen: rfc3339(service.last_seen_unix_nano),
-                    region: &service.region,
-                    owner: &service.owner,
-                })?;
+                output.object(&json::Service::new(service))?;
             }
         } else if services.is_empty() {
             say("no service has sent logs yet: try `logweir send FILE`");

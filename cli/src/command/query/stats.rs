@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use logweir_core::timestamp::parse_duration;
-use logweir_core::{runtime::clock::now, timestamp::Timestamp};
+use logweir_core::{json, runtime::clock::now, timestamp::Timestamp};
 use logweir_proto::v1;
-use serde::Serialize;
 
-use crate::response_times::{rfc3339, shown};
+use crate::response_times::shown;
 use crate::{
     client::ServerArgs,
     error::{Error, Exit},
@@ -55,30 +54,6 @@ impl By {
     }
 }
 
-#[derive(Serialize)]
-struct Stat<'a> {
-    service: &'a str,
-    total: u64,
-    errors: u64,
-    error_rate: f64,
-    anomalies: u64,
-    latency_average_ms: Option<f64>,
-    latency_p95_ms: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct Point<'a> {
-    time: String,
-    group: &'a str,
-    total: u64,
-    errors: u64,
-    anomalies: u64,
-    latency_average_ms: Option<f64>,
-    latency_p50_ms: Option<f64>,
-    latency_p95_ms: Option<f64>,
-    latency_p99_ms: Option<f64>,
-}
-
 impl StatsArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
@@ -103,15 +78,7 @@ impl StatsArgs {
         let v1::ServiceStatsResponse { stats, truncated } = answer.into_inner();
         if output.json {
             for stat in &stats {
-                output.object(&Stat {
-                    service: &stat.service,
-                    total: stat.total,
-                    errors: stat.errors,
-                    error_rate: stat.error_rate,
-                    anomalies: stat.anomalies,
-                    latency_average_ms: stat.latency_average_ms,
-                    latency_p95_ms: stat.latency_p95_ms,
-                })?;
+                output.object(&json::ServiceStat::new(stat))?;
             }
         } else if !stats.is_empty() {
             let header =
@@ -144,7 +111,7 @@ impl StatsArgs {
             series.iter().flat_map(|one| one.points.iter().map(|point| (&one.group, point)));
         if output.json {
             for (group, point) in points {
-                output.object(&json_point(group, point))?;
+                output.object(&json::Point::new(Some(group), point))?;
             }
         } else if !series.is_empty() {
             let header =
@@ -190,20 +157,6 @@ fn tone_of_rate(error_rate: f64) -> Tone {
         rate if rate >= 0.05 => Tone::Bad,
         rate if rate >= 0.01 => Tone::Warning,
         _ => Tone::Plain,
-    }
-}
-
-fn json_point<'a>(group: &'a str, point: &v1::AggregatePoint) -> Point<'a> {
-    Point {
-        time: rfc3339(point.start_unix_nano),
-        group,
-        total: point.total,
-        errors: point.errors,
-        anomalies: point.anomalies,
-        latency_average_ms: point.latency_average_ms,
-        latency_p50_ms: point.latency_p50_ms,
-        latency_p95_ms: point.latency_p95_ms,
-        latency_p99_ms: point.latency_p99_ms,
     }
 }
 

@@ -1,15 +1,14 @@
 //! `logweir templates`: the patterns that messages follow, most frequent first.
 
 use clap::Args;
+use logweir_core::json::{self, level_name};
 use logweir_proto::v1;
-use serde::Serialize;
 
-use crate::response_times::{rfc3339, shown};
+use crate::response_times::shown;
 use crate::{
     client::ServerArgs,
     command::query::search::TimeArgs,
     error::{Error, Exit},
-    log_output::level_name,
     output::{Output, OutputArgs, Tone, count, number, say, say_cut, text},
 };
 
@@ -30,18 +29,6 @@ pub struct TemplatesArgs {
     output: OutputArgs,
 }
 
-#[derive(Serialize)]
-struct Template<'a> {
-    template_id: &'a str,
-    service: &'a str,
-    pattern: &'a str,
-    count: u64,
-    first_seen: String,
-    last_seen: String,
-    level: &'static str,
-    trend: Option<f64>,
-}
-
 impl TemplatesArgs {
     /// Runs it.
     pub async fn run(self) -> anyhow::Result<Exit> {
@@ -56,7 +43,7 @@ impl TemplatesArgs {
         let mut output = Output::new(&self.output);
         if output.json {
             for template in &templates {
-                output.object(&json(template))?;
+                output.object(&json::Template::new(template))?;
             }
         } else if templates.is_empty() {
             say("no patterns");
@@ -69,19 +56,6 @@ impl TemplatesArgs {
             say_cut("ask for one --service, or for fewer with -n");
         }
         Ok(Exit::Done)
-    }
-}
-
-fn json(template: &v1::TemplateSummary) -> Template<'_> {
-    Template {
-        template_id: &template.template_id,
-        service: &template.service,
-        pattern: &template.pattern,
-        count: template.count,
-        first_seen: rfc3339(template.first_seen_unix_nano),
-        last_seen: rfc3339(template.last_seen_unix_nano),
-        level: level_name(template.level()),
-        trend: template.trend,
     }
 }
 

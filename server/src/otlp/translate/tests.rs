@@ -6,8 +6,16 @@ use opentelemetry_proto::tonic::{
 };
 use proptest::prelude::*;
 
+use logweir_core::limits::SERVICE_BYTES_MAX;
+
 use super::*;
-use crate::otlp::value::tests::{given, pair, string};
+use crate::{
+    otlp::value::tests::{given, pair, string},
+    receiver::{
+        batches::{PART_BYTES_MAX, PARTS_MAX, RECORD_BYTES_MAX},
+        service::unnamed,
+    },
+};
 
 fn log(time_unix_nano: u64, text: &str) -> LogRecord {
     LogRecord { time_unix_nano, body: Some(string(text)), ..LogRecord::default() }
@@ -285,18 +293,18 @@ fn a_part_has_a_number_of_logs_and_bytes_at_most() {
 #[test]
 fn what_is_too_large_takes_nothing_else_along() {
     let huge = "x".repeat(RECORD_BYTES_MAX);
-    let Translation { groups, rejected } =
+    let Translation { groups, rejected, .. } =
         translated(vec![of_service("a", vec![log(1, "1"), log(2, &huge), log(3, "3")])]);
     assert_eq!(groups[0].parts[0].records.len(), 2);
-    assert_eq!(rejected.logs, 1);
-    assert!(rejected.first.contains("the limit is 4194304"), "{rejected:?}");
+    assert_eq!(rejected.places, [1]);
+    assert!(rejected.told[0].detail.contains("the limit is 4194304"), "{rejected:?}");
 
     let wide = InstrumentationScope { version: "x".repeat(100_000), ..Default::default() };
     let swollen = logs_of(&[], wide, vec![log(1, ""); 1_000]);
-    let Translation { groups, rejected } =
+    let Translation { groups, rejected, .. } =
         translated(vec![swollen, of_service("a", vec![log(1, "1")])]);
     assert_eq!((groups.len(), groups[0].parts[0].records.len()), (1, 1));
-    assert_eq!(rejected.logs, 1_000);
+    assert_eq!(rejected.places, Vec::from_iter(0..1_000));
 }
 
 #[test]

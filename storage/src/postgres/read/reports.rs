@@ -5,7 +5,7 @@ use std::{collections::HashMap, pin::pin};
 use deadpool_postgres::Transaction;
 use futures::TryStreamExt;
 use logweir_core::{
-    identity::{ProducerId, Service, Tenant},
+    identity::{BatchId, ProducerId, Service, Tenant},
     record::{Account, Template},
     timestamp::Timestamp,
 };
@@ -230,6 +230,25 @@ pub(crate) async fn repeated_logs(db: &Transaction<'_>, tenant: &Tenant) -> Resu
     let select = "SELECT logs FROM repeats WHERE tenant = $1";
     let rows = db.query_typed(select, &[(&tenant.as_str() as _, Type::TEXT)]).await?;
     Ok(rows.first().map_or(Ok(0), |row| rows::get::<i64>(row, 0))?.cast_unsigned())
+}
+
+pub(crate) async fn ledger_checksums(
+    db: &Transaction<'_>,
+    tenant: &Tenant,
+    batch_ids: &[BatchId],
+) -> Result<HashMap<BatchId, u64>, Fault> {
+    let ids: Vec<Id> = batch_ids.iter().map(|batch_id| Id(batch_id.0)).collect();
+    let rows = db
+        .query_typed(
+            "SELECT batch_id, checksum FROM batches WHERE tenant = $1 AND batch_id = ANY($2)",
+            &[(&tenant.as_str(), Type::TEXT), (&ids, Type::UUID_ARRAY)],
+        )
+        .await?;
+    let entry = |row: &Row| {
+        let checksum = rows::get::<i64>(row, 1)?.cast_unsigned();
+        Ok((BatchId(rows::get::<Id>(row, 0)?.0), checksum))
+    };
+    rows.iter().map(entry).collect()
 }
 
 fn totals_of_service(row: &Row) -> Result<ProducerTotals, Fault> {

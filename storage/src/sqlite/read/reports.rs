@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use logweir_core::{
-    identity::{ProducerId, Service, TemplateId, Tenant},
+    identity::{BatchId, ProducerId, Service, TemplateId, Tenant},
     record::{Account, Level, Template},
     timestamp::Timestamp,
 };
@@ -195,6 +195,24 @@ pub(crate) fn repeated_logs(db: &Connection, tenant: &Tenant) -> Result<u64, Fau
     let select = "SELECT logs FROM repeats JOIN tenants USING (tenant_id) WHERE name = ?1";
     let logs = db.prepare_cached(select)?.query_row([tenant.as_str()], |row| row.get(0));
     Ok(logs.optional()?.unwrap_or(0))
+}
+
+pub(crate) fn ledger_checksums(
+    db: &Connection,
+    tenant: &Tenant,
+    batch_ids: &[BatchId],
+) -> Result<HashMap<BatchId, u64>, Fault> {
+    let select = "SELECT checksum FROM batches JOIN tenants USING (tenant_id)
+                  WHERE name = ?1 AND batch_id = ?2";
+    let mut statement = db.prepare_cached(select)?;
+    let mut known = HashMap::new();
+    for batch_id in batch_ids {
+        let checksum = statement.query_row((tenant.as_str(), batch_id.0), |row| row.get(0));
+        if let Some(checksum) = checksum.optional()? {
+            known.insert(*batch_id, i64::cast_unsigned(checksum));
+        }
+    }
+    Ok(known)
 }
 
 fn producer_report(row: &Row<'_>) -> Result<ProducerReport, Fault> {

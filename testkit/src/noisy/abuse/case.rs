@@ -4,7 +4,7 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{abuser::Abuser, ingest, query, rules, wire};
+use super::{abuser::Abuser, http, ingest, query, rules, wire};
 
 /// How long that is stored which a case then asks for.
 const FILLED_FOR: Duration = Duration::from_secs(4);
@@ -36,6 +36,8 @@ pub enum Case {
     ManyRules,
     Exports,
     Reports,
+    HttpSearches,
+    WebSocketTails,
     Everything,
 }
 
@@ -49,7 +51,7 @@ pub struct Proof {
 
 impl Case {
     /// All of them, in the order in which they are tried.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::AnnouncedBodies,
         Self::TrickledBodies,
         Self::UnreadAnswers,
@@ -70,6 +72,8 @@ impl Case {
         Self::ManyRules,
         Self::Exports,
         Self::Reports,
+        Self::HttpSearches,
+        Self::WebSocketTails,
         Self::Everything,
     ];
 
@@ -101,6 +105,8 @@ impl Case {
             Self::ManyRules => "many-rules",
             Self::Exports => "exports",
             Self::Reports => "reports",
+            Self::HttpSearches => "http-searches",
+            Self::WebSocketTails => "websocket-tails",
             Self::Everything => "everything",
         }
     }
@@ -130,6 +136,12 @@ impl Case {
             Self::ManyRules => "rules that count what matches 98 terms",
             Self::Exports => "exports of everything, 16 at a time",
             Self::Reports => "reports and counts in 16 loops",
+            Self::HttpSearches => {
+                "searches with 98 terms over HTTP, each on a connection of its own"
+            }
+            Self::WebSocketTails => {
+                "as many tails over WebSocket as it gets, with 98 terms each, half of them unread"
+            }
             Self::Everything => "all of the above at once",
         }
     }
@@ -147,11 +159,13 @@ impl Case {
             Self::RejectedLogs => ("logs rejected", 10_000),
             Self::OneOffPatterns => ("patterns acknowledged", 5_000),
             // Dear as they are, few are answered in seconds.
-            Self::SubstringSearches | Self::LongFilters | Self::Reports | Self::RulePreviews => {
-                ("OK", 1)
-            }
+            Self::SubstringSearches
+            | Self::LongFilters
+            | Self::Reports
+            | Self::RulePreviews
+            | Self::HttpSearches => ("OK", 1),
             Self::AbandonedTrainings => ("trainings abandoned", 80),
-            Self::DearTails => ("tails opened", 100),
+            Self::DearTails | Self::WebSocketTails => ("tails opened", 100),
             Self::ManyProducers => ("OK", 500),
             Self::ManyRules => ("rules put", 1_000),
             Self::Exports => ("logs exported", 10_000),
@@ -167,7 +181,7 @@ impl Case {
         // Each is cut off: what is stored by then is enough.
         let cut = match self {
             Self::ManyRules => timeout(RULES_PUT_FOR, rules::put_many(abuser)).await,
-            Self::SubstringSearches | Self::LongFilters | Self::Exports => {
+            Self::SubstringSearches | Self::LongFilters | Self::Exports | Self::HttpSearches => {
                 timeout(FILLED_FOR, ingest::flood(&apart)).await
             }
             Self::Reports => timeout(FILLED_FOR, ingest::send_as_many_producers(&apart)).await,
@@ -199,6 +213,8 @@ impl Case {
             Self::DearTails => query::tail_dearly(abuser).await,
             Self::Exports => query::export(abuser).await,
             Self::Reports => query::report(abuser).await,
+            Self::HttpSearches => http::search(abuser).await,
+            Self::WebSocketTails => http::tail(abuser).await,
             Self::RulePreviews => rules::preview(abuser).await,
             Self::AbandonedTrainings => rules::abandon_trainings(abuser).await,
             Self::ManyRules => put_and_match(abuser).await,

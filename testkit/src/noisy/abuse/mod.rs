@@ -6,6 +6,7 @@
 
 mod abuser;
 mod case;
+mod http;
 mod ingest;
 mod query;
 mod rules;

@@ -1,6 +1,9 @@
 //! The words for what is known of an incident, and their colours.
 
-use logweir_core::timestamp::Timestamp;
+use logweir_core::{
+    json::{delivery_state_name, severity_name, state_name},
+    timestamp::Timestamp,
+};
 use logweir_proto::v1;
 
 use crate::output::Tone;
@@ -14,22 +17,23 @@ pub(super) fn began(incident: &v1::Incident) -> Timestamp {
 }
 
 pub(super) fn state(incident: &v1::Incident) -> (&'static str, Tone) {
-    match incident.state() {
-        v1::IncidentState::Unspecified => ("-", Tone::Plain),
-        v1::IncidentState::Pending => ("pending", Tone::Dim),
-        v1::IncidentState::Firing => ("firing", Tone::Bad),
-        v1::IncidentState::Acknowledged => ("acknowledged", Tone::Warning),
-        v1::IncidentState::Resolved => ("resolved", Tone::Good),
-    }
+    let tone = match incident.state() {
+        v1::IncidentState::Unspecified => Tone::Plain,
+        v1::IncidentState::Pending => Tone::Dim,
+        v1::IncidentState::Firing => Tone::Bad,
+        v1::IncidentState::Acknowledged => Tone::Warning,
+        v1::IncidentState::Resolved => Tone::Good,
+    };
+    (state_name(incident.state()), tone)
 }
 
 pub(super) fn severity(incident: &v1::Incident) -> (&'static str, Tone) {
-    match incident.severity() {
-        v1::Severity::Unspecified => ("-", Tone::Plain),
-        v1::Severity::Info => ("info", Tone::Plain),
-        v1::Severity::Warning => ("warning", Tone::Warning),
-        v1::Severity::Critical => ("critical", Tone::Bad),
-    }
+    let tone = match incident.severity() {
+        v1::Severity::Unspecified | v1::Severity::Info => Tone::Plain,
+        v1::Severity::Warning => Tone::Warning,
+        v1::Severity::Critical => Tone::Bad,
+    };
+    (severity_name(incident.severity()), tone)
 }
 
 /// Why nobody is told, if so.
@@ -45,23 +49,12 @@ pub(super) fn quiet(incident: &v1::Incident) -> Vec<&'static str> {
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }
 
-pub(super) fn level(level: v1::Level) -> &'static str {
-    match level {
-        v1::Level::Unspecified => "-",
-        v1::Level::Trace => "TRACE",
-        v1::Level::Debug => "DEBUG",
-        v1::Level::Info => "INFO",
-        v1::Level::Warn => "WARN",
-        v1::Level::Error => "ERROR",
-        v1::Level::Fatal => "FATAL",
-    }
-}
-
 pub(super) fn delivery_state(delivery: &v1::AlertDelivery) -> (&'static str, Tone) {
-    match delivery.state() {
-        v1::AlertDeliveryState::Unspecified => ("-", Tone::Plain),
-        v1::AlertDeliveryState::Waiting => ("waiting", Tone::Warning),
-        v1::AlertDeliveryState::Sent => ("sent", Tone::Good),
-        v1::AlertDeliveryState::GivenUp => ("given_up", Tone::Bad),
-    }
+    let tone = match delivery.state() {
+        v1::AlertDeliveryState::Unspecified => Tone::Plain,
+        v1::AlertDeliveryState::Waiting => Tone::Warning,
+        v1::AlertDeliveryState::Sent => Tone::Good,
+        v1::AlertDeliveryState::GivenUp => Tone::Bad,
+    };
+    (delivery_state_name(delivery.state()), tone)
 }

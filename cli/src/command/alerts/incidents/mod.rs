@@ -1,14 +1,13 @@
 //! `logweir incidents`: what is wrong, what is known about it, and what somebody does about it.
 
-pub(super) mod json;
 mod labels;
 mod show;
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use logweir_core::runtime::clock::now;
 use logweir_core::timestamp::parse_duration;
+use logweir_core::{json, runtime::clock::now};
 use logweir_proto::v1::{self, act_on_incident_request::Action as Act};
 use serde::Serialize;
 

@@ -3,11 +3,11 @@
 
 use std::{io, time::Duration};
 
-use logweir_core::timestamp::Timestamp;
+use logweir_core::{json::level_name, timestamp::Timestamp};
 use logweir_incident::render::text::{number, span};
 use logweir_proto::v1;
 
-use super::labels::{began, delivery_state, level, quiet, severity, state};
+use super::labels::{began, delivery_state, quiet, severity, state};
 use crate::output::{Output, Tone, count, escape, text};
 use crate::response_times::shown;
 
@@ -140,7 +140,7 @@ fn causes(output: &mut Output, incident: &v1::Incident) -> io::Result<()> {
             text(&format!("{:.0} %", cause.share * 100.0)),
             count(cause.count_now),
             text(&before).tone(if cause.is_new { Tone::Warning } else { Tone::Plain }),
-            text(level(cause.level())).tone(Tone::of_level(cause.level())),
+            text(level_name(cause.level())).tone(Tone::of_level(cause.level())),
             text(&cause.template_id).tone(Tone::Dim),
             text(&cause.pattern),
         ]
@@ -179,7 +179,7 @@ fn sample_logs(output: &mut Output, incident: &v1::Incident) -> io::Result<()> {
     section(output, "logs")?;
     for log in &incident.sample_logs {
         let time = output.paint(&shown(log.time_unix_nano), Tone::Dim);
-        let level = output.paint(level(log.level()), Tone::of_level(log.level()));
+        let level = output.paint(level_name(log.level()), Tone::of_level(log.level()));
         output.line(&format!("{time} {level} {}", escape(&log.message)))?;
         let known = [("id", &log.log_id), ("trace", &log.trace_id), ("instance", &log.instance)];
         let known = known.iter().filter(|(_, value)| !value.is_empty());

@@ -1,17 +1,15 @@
-//! Incidents for programs.
+//! Incidents.
 
 use std::collections::BTreeMap;
 
 use logweir_proto::v1;
 use serde::Serialize;
 
-use super::labels::{delivery_state, level, severity, state};
-
-use crate::response_times::rfc3339;
+use super::{known_moment, level_name, moment};
 
 /// An incident; in lists the details are left out.
 #[derive(Serialize)]
-pub(in crate::command) struct Incident<'a> {
+pub struct Incident<'a> {
     incident_id: &'a str,
     rule: &'a str,
     kind: &'a str,
@@ -105,13 +103,9 @@ struct Delivery<'a> {
     text: &'a str,
 }
 
-fn moment(unix_nano: i64) -> Option<String> {
-    // On the wire 0 is no moment; a program must not read it as 1970.
-    (unix_nano != 0).then(|| rfc3339(unix_nano))
-}
-
 impl<'a> Incident<'a> {
-    pub(in crate::command) fn new(incident: &'a v1::Incident) -> Self {
+    /// The form of an incident.
+    pub fn new(incident: &'a v1::Incident) -> Self {
         let overlays = incident.overlays.unwrap_or_default();
         let labels = incident.labels.iter();
         Self {
@@ -120,17 +114,17 @@ impl<'a> Incident<'a> {
             kind: &incident.kind,
             service: &incident.service,
             labels: labels.map(|(label, value)| (label.as_str(), value.as_str())).collect(),
-            severity: severity(incident).0,
-            state: state(incident).0,
+            severity: severity_name(incident.severity()),
+            state: state_name(incident.state()),
             silenced: overlays.silenced,
             inhibited: overlays.inhibited,
             muted: overlays.muted,
             flapping: overlays.flapping,
-            snoozed_until: moment(overlays.snoozed_until_unix_nano),
-            started: moment(incident.started_unix_nano),
-            pending: moment(incident.pending_unix_nano),
-            firing: moment(incident.firing_unix_nano),
-            resolved: moment(incident.resolved_unix_nano),
+            snoozed_until: known_moment(overlays.snoozed_until_unix_nano),
+            started: known_moment(incident.started_unix_nano),
+            pending: known_moment(incident.pending_unix_nano),
+            firing: known_moment(incident.firing_unix_nano),
+            resolved: known_moment(incident.resolved_unix_nano),
             acknowledged_by: &incident.acknowledged_by,
             escalation_level: incident.escalation_level,
             summary: &incident.summary,
@@ -160,7 +154,7 @@ impl<'a> Cause<'a> {
         Self {
             template_id: &cause.template_id,
             pattern: &cause.pattern,
-            level: level(cause.level()),
+            level: level_name(cause.level()),
             count_now: cause.count_now,
             count_before: cause.count_before,
             share: cause.share,
@@ -172,7 +166,7 @@ impl<'a> Cause<'a> {
 impl<'a> Deploy<'a> {
     fn new(deploy: &'a v1::Deploy) -> Self {
         let v1::Deploy { service, version, time_unix_nano, .. } = deploy;
-        Self { time: rfc3339(*time_unix_nano), service, version }
+        Self { time: moment(*time_unix_nano), service, version }
     }
 }
 
@@ -180,8 +174,8 @@ impl<'a> Sample<'a> {
     fn new(log: &'a v1::SampleLog) -> Self {
         Self {
             log_id: &log.log_id,
-            time: rfc3339(log.time_unix_nano),
-            level: level(log.level()),
+            time: moment(log.time_unix_nano),
+            level: level_name(log.level()),
             message: &log.message,
             trace_id: &log.trace_id,
             instance: &log.instance,
@@ -192,19 +186,50 @@ impl<'a> Sample<'a> {
 impl<'a> Entry<'a> {
     fn new(entry: &'a v1::TimelineEntry) -> Self {
         let v1::TimelineEntry { time_unix_nano, event, actor, text } = entry;
-        Self { time: rfc3339(*time_unix_nano), event, actor, text }
+        Self { time: moment(*time_unix_nano), event, actor, text }
     }
 }
 
 impl<'a> Delivery<'a> {
     fn new(delivery: &'a v1::AlertDelivery) -> Self {
         Self {
-            created: rfc3339(delivery.created_unix_nano),
+            created: moment(delivery.created_unix_nano),
             channel: &delivery.channel,
             kind: &delivery.kind,
-            state: delivery_state(delivery).0,
+            state: delivery_state_name(delivery.state()),
             attempts: delivery.attempts,
             text: &delivery.text,
         }
+    }
+}
+
+/// A severity's name, as rules spell it.
+pub fn severity_name(severity: v1::Severity) -> &'static str {
+    match severity {
+        v1::Severity::Unspecified => "-",
+        v1::Severity::Info => "info",
+        v1::Severity::Warning => "warning",
+        v1::Severity::Critical => "critical",
+    }
+}
+
+/// The name of where an incident is in its life.
+pub fn state_name(state: v1::IncidentState) -> &'static str {
+    match state {
+        v1::IncidentState::Unspecified => "-",
+        v1::IncidentState::Pending => "pending",
+        v1::IncidentState::Firing => "firing",
+        v1::IncidentState::Acknowledged => "acknowledged",
+        v1::IncidentState::Resolved => "resolved",
+    }
+}
+
+/// The name of where a notification is on its way.
+pub fn delivery_state_name(state: v1::AlertDeliveryState) -> &'static str {
+    match state {
+        v1::AlertDeliveryState::Unspecified => "-",
+        v1::AlertDeliveryState::Waiting => "waiting",
+        v1::AlertDeliveryState::Sent => "sent",
+        v1::AlertDeliveryState::GivenUp => "given_up",
     }
 }
