@@ -24,11 +24,15 @@ mod tests {
     }
 
     #[test]
-    fn it_has_every_path_with_every_parameter_and_no_other() {
+    fn it_has_every_path_that_reads_with_every_parameter_and_no_other() {
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-        let described: BTreeSet<&str> =
-            document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        let reading = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, path)| !path["get"].is_null());
+        let described: BTreeSet<&str> = reading.map(|(path, _)| path.as_str()).collect();
         let served: BTreeSet<&str> = routes().into_iter().map(|(path, _)| path).collect();
         assert_eq!(described, served);
         let tail = (websocket::PATH, &websocket::PARAMETERS[..]);

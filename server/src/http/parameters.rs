@@ -9,7 +9,7 @@ use logweir_proto::v1;
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    query::service,
+    query,
     status::{Refusal, Violation},
 };
 
@@ -112,7 +112,7 @@ impl Parameters {
     /// The filter, narrowed to one service and one level where they are given.
     pub(super) fn filter(&self, now: Timestamp) -> Result<String, Refusal> {
         let filter = self.text("filter");
-        let service = service(self.get("service").unwrap_or_default())?;
+        let service = query::service(self.get("service").unwrap_or_default())?;
         let level = self.get("level").map(|level| {
             level.parse().map_err(|()| {
                 self.wrong("level", "must be trace, debug, info, warn, error or fatal")
@@ -126,10 +126,7 @@ impl Parameters {
             return Ok(filter);
         }
         // Alone first: within brackets its own mistakes would be others, or none.
-        let alone = Filter::parse(&filter, now).map_err(|error| {
-            Refusal::invalid("filter", format!("{error}\n{}", error.pointed(&filter)))
-        })?;
-        let is_empty = alone == Filter::default();
+        let is_empty = query::filter(&filter, now)? == Filter::default();
         let narrowed = narrowed.join(" ");
         Ok(if is_empty { narrowed } else { format!("({filter}) {narrowed}") })
     }

@@ -52,6 +52,9 @@ const BUFFER_BYTES: usize = 8 << 10;
 /// A reader that does not take one message within this is as good as gone: as long as one of HTTP/2
 /// has to answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that answers no ping for this long is gone: its machine lost power, or the network. A slow
+/// one first reads what lies before the ping, megabytes in the buffers of both machines.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// How long a client has to say farewell too.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the text of a close frame: a control frame has 125, two of which are the code (RFC 6455,
@@ -153,19 +156,17 @@ impl Session {
     /// Sends what comes, until there is no more to send or nobody to send it to.
     async fn follow(&mut self, socket: &mut WebSocket) -> Result<Infallible, End> {
         let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-        let mut was_heard = true;
+        let mut heard_at = Instant::now();
         loop {
             tokio::select! {
                 heard = socket.recv() => {
                     check(heard)?;
-                    was_heard = true;
+                    heard_at = Instant::now();
                 }
                 _ = pings.tick() => {
-                    // Not a word since the last one: the client's machine lost power, or the network.
-                    if !was_heard {
+                    if heard_at.elapsed() > SILENCE_MAX {
                         return Err(End::Left);
                     }
-                    was_heard = false;
                     send(socket, Message::Ping(Bytes::new()), &self.stop).await?;
                 }
                 part = self.parts.next() => {

@@ -323,9 +323,7 @@ impl QueryHandler {
     }
 
     fn filter(&self, text: &str) -> Result<Filter, Refusal> {
-        Filter::parse(text, (self.clock)()).map_err(|error| {
-            Refusal::invalid("filter", format!("{error}\n{}", error.pointed(text)))
-        })
+        filter(text, (self.clock)())
     }
 
     fn aggregate_query(
@@ -360,6 +358,12 @@ impl QueryHandler {
         let service = service(named)?;
         Ok(AggregateQuery { range, bucket_seconds, group_by: GroupBy::Nothing, service })
     }
+}
+
+/// A filter that was asked for; relative times in it end at `now`.
+pub(crate) fn filter(text: &str, now: Timestamp) -> Result<Filter, Refusal> {
+    Filter::parse(text, now)
+        .map_err(|error| Refusal::invalid("filter", format!("{error}\n{}", error.pointed(text))))
 }
 
 /// Both ends moved outwards to whole buckets.

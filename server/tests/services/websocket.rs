@@ -6,7 +6,7 @@ use logweir_proto::v1;
 use logweir_queue::QueueLimits;
 use logweir_server::ServerConfig;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{
@@ -31,7 +31,10 @@ async fn connect(
     query: &str,
     headers: &[(&str, &str)],
 ) -> Result<(Socket, Response), Error> {
-    let stream = TcpStream::connect(bench.address).await.unwrap();
+    // With little room, so that a reader is soon a slow one.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let stream = socket.connect(bench.address).await.unwrap();
     let uri = format!("ws://{}/ws/logs{query}", bench.address);
     let mut request = uri.into_client_request().unwrap();
     for (name, value) in headers {
@@ -161,6 +164,27 @@ async fn who_may_not_read_opens_none() {
     let theirs = bench.token("other", "*", Role::Admin);
     bench.send_with(&theirs, batch(2, &["theirs"])).await.unwrap();
     assert_eq!(next(&mut other).await["logs"][0]["message"], "theirs");
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_told_what_it_missed() {
+    const BATCHES: u8 = 100;
+    const LOGS: usize = 8;
+    let bench = Bench::new().await;
+    let mut socket = open(&bench, &bench.admin(), "").await;
+    // Together more than the buffers between the two, and what the server keeps for a reader.
+    let long = "x".repeat(60_000);
+    for id in 1..=BATCHES {
+        bench.send(batch(id, &[long.as_str(); LOGS])).await.unwrap();
+    }
+    let (mut shown, mut skipped) = (0, 0);
+    while shown + skipped < usize::from(BATCHES) * LOGS {
+        let message = next(&mut socket).await;
+        shown += message["logs"].as_array().unwrap().len();
+        skipped += message["skipped"].as_u64().unwrap() as usize;
+    }
+    assert_eq!(shown + skipped, usize::from(BATCHES) * LOGS);
+    assert!(skipped > 0 && shown > 0, "{shown} shown, {skipped} skipped");
 }
 
 #[tokio::test]
