@@ -19,7 +19,7 @@ use logweir_core::{
 };
 use logweir_processor::{ProcessorConfig, ServiceInfo};
 use logweir_queue::{QueueLimits, RabbitConfig};
-use logweir_server::{CorsOrigins, ServerConfig, ServiceConfig, TlsFiles};
+use logweir_server::{CorsOrigins, ServerConfig, ServiceConfig, SyslogConfig, TlsFiles};
 use logweir_storage::{PostgresConfig, SqliteConfig};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,8 @@ pub struct ProcessConfig {
     pub log: LogConfig,
     /// Limits and behaviour of what senders and readers connect to.
     pub server: ServerConfig,
+    /// Syslog, which is taken where it is given an address.
+    pub syslog: SyslogConfig,
     /// What may wait for its commit in `standalone`.
     pub queue: QueueSettings,
     /// The queue of the distributed processes.
@@ -127,6 +129,7 @@ impl Default for ProcessConfig {
             cors_origins: String::new(),
             log: LogConfig::default(),
             server: ServerConfig::default(),
+            syslog: SyslogConfig::default(),
             queue: QueueSettings::default(),
             rabbitmq: RabbitConfig::default(),
             database: DatabaseSettings::default(),
@@ -314,6 +317,19 @@ impl ProcessConfig {
             !has_broker || request <= REQUEST_BYTES_CEILING,
             &format!("must not be above {REQUEST_BYTES_CEILING} where batches pass RabbitMQ"),
         );
+        let syslog = &self.syslog;
+        require(
+            "syslog.token_file",
+            !syslog.is_on() || !syslog.token_file.is_empty(),
+            "must be given to take syslog: whose it is",
+        );
+        require(
+            "tls_cert",
+            cert || syslog.tls_listen.is_empty(),
+            "must be given for syslog.tls_listen",
+        );
+        require("syslog.timezone", syslog.has_known_zone(), "must be a zone such as Europe/Berlin");
+        require("syslog.message_bytes_max", syslog.message_bytes_max > 0, "must be positive");
         if let Some(error) = origins {
             require("cors_origins", false, &error.to_string());
         }

@@ -1,7 +1,13 @@
 //! What the serving processes have in common: how each begins, how its parts are put together, and
 //! in which order they end. A backend is named only here and in `standalone`.
 
-use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use logweir_alerting::{dependencies::Dependencies as AlertingDependencies, leader};
@@ -14,10 +20,10 @@ use logweir_core::runtime::{
 };
 use logweir_processor::Parts;
 use logweir_queue::{Consumer, LiveFeed, Partitions, Publisher, RabbitError};
-use logweir_server::{Ports, Tls, TokenKeys};
+use logweir_server::{Listeners, Ports, SyslogListeners, Tls, TokenKeys};
 use logweir_storage::{PostgresStorage, ReadLogs, Storage, StorageError};
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, UdpSocket},
     signal::unix::{SignalKind, signal},
 };
 use tracing::{info, warn};
@@ -87,6 +93,7 @@ pub struct Process {
 /// The addresses that are listened on, plain or within TLS.
 pub struct BoundListeners {
     listeners: Vec<TcpListener>,
+    syslog: Option<SyslogListeners>,
     tls: Option<Tls>,
     /// The first of them, such as `http://127.0.0.1:4317`.
     pub endpoint: String,
@@ -123,7 +130,30 @@ impl Process {
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{}", listeners[0].local_addr()?);
-        Ok(BoundListeners { listeners, tls, endpoint })
+        let syslog = self.bind_syslog().await?;
+        Ok(BoundListeners { listeners, syslog, tls, endpoint })
+    }
+
+    async fn bind_syslog(&self) -> anyhow::Result<Option<SyslogListeners>> {
+        let config = self.settings.syslog.clone();
+        if !config.is_on() {
+            return Ok(None);
+        }
+        let streams =
+            |addresses: &str| addresses_of(addresses).map(listen).collect::<Result<Vec<_>, _>>();
+        let (tcp, tls) = (streams(&config.tcp_listen)?, streams(&config.tls_listen)?);
+        let mut udp = Vec::new();
+        for address in addresses_of(&config.udp_listen) {
+            let bound = UdpSocket::bind(parsed(address)?).await;
+            udp.push(bound.map_err(|error| not_listening(address, &error))?);
+        }
+        let path = PathBuf::from(&config.token_file);
+        let token = std::fs::read_to_string(&path).map_err(|source| Error::File {
+            action: "read",
+            path,
+            source,
+        })?;
+        Ok(Some(SyslogListeners { tcp, tls, udp, config, token }))
     }
 
     /// What a start waits for; none: the process is to stop before it has that.
@@ -160,7 +190,8 @@ impl Process {
         };
         let config = self.settings.server();
         let clock = Arc::clone(&self.clock);
-        Ok(logweir_server::run(config, ports, bound.listeners, &self.tasks, clock).await?)
+        let listeners = Listeners { http: bound.listeners, syslog: bound.syslog };
+        Ok(logweir_server::run(config, ports, listeners, &self.tasks, clock).await?)
     }
 
     /// Starts to move batches from the queue to storage. What a tenant asks for, such as a training, is
@@ -294,21 +325,29 @@ pub fn token_keys(settings: &ProcessConfig) -> anyhow::Result<TokenKeys> {
 }
 
 fn listen(address: &str) -> Result<TcpListener, Error> {
-    let address: SocketAddr = address.parse().map_err(|_| {
-        Error::Usage(format!(
-            "--listen {address:?} is no address: use IP:PORT, such as 127.0.0.1:4317"
-        ))
-    })?;
-    bind(address).map_err(|error| {
-        let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "another program has it; stop that, or pass --listen with the address to take"
-            }
-            std::io::ErrorKind::PermissionDenied => "take a port above 1023 with --listen",
-            _ => "pass another with --listen",
-        };
-        Error::Unavailable(format!("cannot listen on {address}: {error}; {advice}"))
+    bind(parsed(address)?).map_err(|error| not_listening(address, &error))
+}
+
+fn parsed(address: &str) -> Result<SocketAddr, Error> {
+    address.parse().map_err(|_| {
+        let text = format!("{address:?} is no address: use IP:PORT, such as 127.0.0.1:4317");
+        Error::Usage(text)
     })
+}
+
+fn not_listening(address: &str, error: &std::io::Error) -> Error {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "another program has it; stop that, or pass --listen with the address to take"
+        }
+        std::io::ErrorKind::PermissionDenied => "take a port above 1023 with --listen",
+        _ => "pass another with --listen",
+    };
+    Error::Unavailable(format!("cannot listen on {address}: {error}; {advice}"))
+}
+
+fn addresses_of(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|address| !address.is_empty())
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -13,10 +13,11 @@ const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
 /// One of each kind: what the transport must bear, what is sent, and what is asked, over gRPC and over
 /// plain HTTP.
-const SHORT_CASES: [Case; 6] = [
+const SHORT_CASES: [Case; 7] = [
     Case::AnnouncedBodies,
     Case::RapidReset,
     Case::IngestFlood,
+    Case::PushFlood,
     Case::SubstringSearches,
     Case::HttpSearches,
     Case::WebSocketTails,

@@ -8,8 +8,6 @@ mod support;
 
 use std::{
     collections::HashMap,
-    io::{Read, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -18,7 +16,10 @@ use logweir_proto::v1::{ExportLogsRequest, query_service_client::QueryServiceCli
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use support::{
-    Process, client, logweir,
+    Process, client,
+    http::{Answer, send},
+    logweir,
+    network::{self, Transport},
     oracle::{Form, form},
     succeeded, token,
 };
@@ -142,18 +143,10 @@ fn javascript_over_http_in_protobuf_while_the_server_dies() {
     send_while_the_server_dies("javascript", "proto");
 }
 
-/// Posts JSON; the answer as it came.
-fn post(address: &str, token: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    let head = format!(
-        "POST /v1/logs HTTP/1.1\r\nHost: logweir\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + body).as_bytes()).expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer
+fn post(address: &str, token: &str, body: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    send(address, "POST", "/v1/logs", &headers, body.as_bytes()).expect("it answers")
 }
 
 #[test]
@@ -175,7 +168,7 @@ fn a_body_is_read_as_the_same_text_in_a_file_is() {
     let sent = json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": logs }] }] });
     for _ in 0..2 {
         let answer = post(server.address(), &token, &sent.to_string());
-        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("{}"), "{answer}");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
     }
 
     let admin = support::token(data_dir.path(), "*", "admin");
@@ -201,11 +194,11 @@ fn every_address_speaks_everything() {
     command.args(["standalone", "--listen", "127.0.0.1:0, 127.0.0.1:0", "--data-dir"]);
     let server = Process::start(command.arg(folder.path()));
     // Which address the system gave the second one, it does not say: the kernel does.
-    let addresses = listening(server.id());
+    let addresses = network::listening(server.id(), Transport::Tcp);
     assert_eq!(addresses.len(), 2, "{addresses:?}");
     for address in addresses {
         let answer = post(&address, &token, "{}");
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{address}: {answer}");
+        assert_eq!(answer.status, 200, "{address}: {answer:?}");
         let services = logweir()
             .args(["services"])
             .env("LOGWEIR_ENDPOINT", format!("http://{address}"))
@@ -213,23 +206,4 @@ fn every_address_speaks_everything() {
             .output();
         succeeded(&services.expect("the binary runs"));
     }
-}
-
-/// The addresses on the loopback that a process listens on.
-fn listening(process_id: u32) -> Vec<String> {
-    let folder = format!("/proc/{process_id}/fd");
-    let links = std::fs::read_dir(folder).expect("it runs");
-    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
-    let names: Vec<String> = links.map(|link| link.display().to_string()).collect();
-    let table = std::fs::read_to_string(format!("/proc/{process_id}/net/tcp")).expect("it runs");
-    let listens = |line: &str| {
-        const LISTEN: &str = "0A";
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let inode = format!("socket:[{}]", fields.get(9)?);
-        let (_, port) = fields.get(1)?.split_once(':')?;
-        let port = u16::from_str_radix(port, 16).ok()?;
-        (fields.get(3) == Some(&LISTEN) && names.contains(&inode))
-            .then(|| format!("127.0.0.1:{port}"))
-    };
-    table.lines().filter_map(listens).collect()
 }

@@ -38,7 +38,8 @@ pub const REQUEST_BYTES_CEILING: usize = 32 << 20;
 pub struct Limits {
     /// A native request, bytes after decompression.
     pub request_bytes_max: usize,
-    /// An OTLP request, bytes after decompression; at most `in_flight_bytes_max`.
+    /// A request of OTLP, or of another receiver over HTTP, bytes after decompression; at most
+    /// `in_flight_bytes_max`.
     pub otlp_request_bytes_max: usize,
     /// Logs in a batch.
     pub batch_records_max: usize,

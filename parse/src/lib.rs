@@ -29,7 +29,10 @@ mod units;
 
 use logweir_core::record::{Attribute, Value};
 
-use self::{envelope::Envelope, join::Line};
+use self::{
+    envelope::Envelope,
+    join::{Joiner, Line},
+};
 pub use self::{
     parsed::{Context, Format, Notes, Parsed},
     time::Tz,
@@ -53,6 +56,15 @@ pub fn parse_line(line: &Line, context: &Context) -> Parsed {
         Some(envelope) => within_envelope(parsed, envelope),
         None => parsed,
     }
+}
+
+/// Reads a record that came by itself, as the same line in a file is read: what surrounds it is taken
+/// off, and one that holds several logs gives all of them.
+pub fn parse_record(text: &str, context: &Context) -> Vec<Parsed> {
+    let mut joiner = Joiner::default();
+    joiner.push(Line { text: text.to_owned(), ..Line::default() }, context);
+    joiner.finish();
+    std::iter::from_fn(|| joiner.next_log()).map(|line| parse_line(&line, context)).collect()
 }
 
 /// Reads a text without colours.

@@ -10,16 +10,20 @@ mod admin;
 mod alerts;
 mod auth;
 mod config;
+mod elasticsearch;
 mod http;
 mod ingest;
 mod jobs;
+mod json_logs;
 mod listener;
+mod loki;
 mod models;
 mod otlp;
 mod query;
 mod receiver;
 mod response_size;
 mod status;
+mod syslog;
 
 use std::{
     io,
@@ -85,6 +89,7 @@ pub use crate::{
         grpc_web::{CorsOriginError, CorsOrigins},
         tls::{Tls, TlsError, TlsFiles},
     },
+    syslog::{SyslogConfig, SyslogListeners},
 };
 
 /// How often revoked tokens, keys and certificates are read and readiness is looked at.
@@ -112,6 +117,9 @@ pub enum ServerError {
     /// The system gives no thread.
     #[error("no thread can be started to match live tails")]
     Thread(#[source] io::Error),
+    /// Syslog has no token, or one that lets nobody send.
+    #[error("no syslog can be taken: syslog.token_file: {0}")]
+    SyslogToken(String),
     /// The contract's description, compiled in, cannot be read.
     #[error("the contract cannot be described to clients")]
     Reflection(#[source] tonic_reflection::server::Error),
@@ -139,13 +147,21 @@ pub struct Ports {
     pub metrics: Metrics,
 }
 
+/// Where the server listens.
+pub struct Listeners {
+    /// For gRPC and HTTP, on all alike.
+    pub http: Vec<TcpListener>,
+    /// For syslog; none: that is off.
+    pub syslog: Option<SyslogListeners>,
+}
+
 /// Learns from storage which tokens are revoked, then serves on the listeners, on all alike, until the tasks are
 /// asked to stop and what is under way has been answered, or the drain time-out has passed. The
 /// publisher is not closed: that is up to its owner, after this returns.
 pub async fn run(
     config: ServerConfig,
     ports: Ports,
-    listeners: Vec<TcpListener>,
+    listeners: Listeners,
     tasks: &Tasks,
     clock: Clock,
 ) -> Result<(), ServerError> {
@@ -186,6 +202,18 @@ pub async fn run(
         shared: &shared,
     };
     let (health, router) = parts.routes(tasks)?;
+    if let Some(listeners) = listeners.syslog {
+        let shared = syslog::Shared {
+            auth: Arc::clone(&auth),
+            ingest: Arc::clone(&ingest),
+            budget: budget.clone(),
+            connections: connections.clone(),
+            tls: ports.tls.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let started = syslog::start(listeners, shared, tasks);
+        started.map_err(|refusal| ServerError::SyslogToken(refusal.to_string()))?;
+    }
     let router = router.merge(health::router(readiness.clone(), ports.metrics.clone()));
     if let Some(identity) = ports.identity.clone() {
         let storage = Arc::clone(&ports.storage);
@@ -200,7 +228,8 @@ pub async fn run(
     let lookout = ReloadLoop { auth, tls, ingest, budget, readiness, health, clock };
     stop.run_until_cancelled(lookout.look()).await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
-    connection::serve(listeners, router, &config, ports.tls, connections, tasks).await;
+    let (http, tls) = (listeners.http, ports.tls);
+    connection::serve(http, router, &config, tls, connections, tasks).await;
     Ok(())
 }
 
@@ -286,7 +315,7 @@ impl Parts<'_> {
                 .add_service(with_grpc_web(LogsService(Arc::clone(&receiver))))
                 .add_service(health_service.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
                 .add_service(reflection.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX));
-        let router = routes.prepare().into_axum_router().merge(otlp::http::router(receiver));
+        let router = routes.prepare().into_axum_router().merge(self.receivers(&receiver));
         let router = router.merge(http::router(Arc::new(api)));
         let router = router.fallback(listener::unknown_path::refuse);
         let router = match self.config.cors_origins.layer() {
@@ -294,6 +323,15 @@ impl Parts<'_> {
             None => router,
         };
         Ok((health, router))
+    }
+
+    /// Everything that brings logs in plain HTTP.
+    fn receivers(&self, receiver: &Arc<Receiver>) -> Router {
+        let (take, clock) = (|| Arc::clone(receiver), || Arc::clone(self.clock));
+        otlp::http::router(take())
+            .merge(json_logs::http::router(take(), clock()))
+            .merge(loki::http::router(take()))
+            .merge(elasticsearch::http::router(take(), clock()))
     }
 
     fn ingest_handler(&self, tasks: &Tasks) -> IngestHandler {

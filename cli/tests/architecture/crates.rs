@@ -14,7 +14,14 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("logweir-parse", &["logweir-core"]),
     (
         "logweir-server",
-        &["logweir-core", "logweir-incident", "logweir-proto", "logweir-queue", "logweir-storage"],
+        &[
+            "logweir-core",
+            "logweir-incident",
+            "logweir-parse",
+            "logweir-proto",
+            "logweir-queue",
+            "logweir-storage",
+        ],
     ),
     (
         "logweir-processor",

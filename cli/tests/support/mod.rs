@@ -5,6 +5,7 @@
 pub(crate) mod clients;
 pub(crate) mod cluster;
 pub(crate) mod faulty_cluster;
+pub(crate) mod http;
 pub(crate) mod network;
 pub(crate) mod oracle;
 

@@ -71,3 +71,35 @@ pub(crate) fn spells(latency_max: Duration) -> [Faults; 3] {
         Faults { is_black_hole: true, ..Faults::default() },
     ]
 }
+
+/// What a socket speaks.
+#[derive(Clone, Copy)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// The addresses on the loopback that a process listens on. Which ones the system gave it, it does not
+/// say: the kernel does.
+pub(crate) fn listening(process_id: u32, transport: Transport) -> Vec<String> {
+    // The states `LISTEN` and, of UDP, bound to no peer.
+    let (table, state) = match transport {
+        Transport::Tcp => ("tcp", "0A"),
+        Transport::Udp => ("udp", "07"),
+    };
+    let folder = format!("/proc/{process_id}/fd");
+    let links = std::fs::read_dir(folder).expect("it runs");
+    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    let names: Vec<String> = links.map(|link| link.display().to_string()).collect();
+    let path = format!("/proc/{process_id}/net/{table}");
+    let table = std::fs::read_to_string(path).expect("it runs");
+    let listens = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let inode = format!("socket:[{}]", fields.get(9)?);
+        let (_, port) = fields.get(1)?.split_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        (fields.get(3) == Some(&state) && names.contains(&inode))
+            .then(|| format!("127.0.0.1:{port}"))
+    };
+    table.lines().filter_map(listens).collect()
+}

@@ -11,11 +11,13 @@ pub(crate) mod layer;
 pub(crate) mod token_keys;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use hyper::{
     HeaderMap,
     header::{AUTHORIZATION, HeaderValue},
@@ -47,6 +49,8 @@ const CACHED_TOKENS_MAX: usize = 4_096;
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
 /// How often a key that is not known is looked for in the file of keys.
 const SEEK_KEYS_EVERY: Duration = Duration::from_secs(1);
+/// Parts of a JWT between its points (RFC 7515, 7.1).
+const JWT_PARTS: usize = 3;
 /// Where a token may stand in place of `Authorization`, as some senders of logs have it.
 pub(crate) const API_KEY_HEADER: &str = "x-api-key";
 const KEY_UNKNOWN: &str = "TOKEN_KEY_UNKNOWN";
@@ -248,7 +252,7 @@ impl Auth {
         authorization: Option<&[u8]>,
         access: Access,
     ) -> Result<Arc<Caller>, Refusal> {
-        self.admit_token(bearer(authorization)?, access)
+        self.admit_token(&bearer(authorization)?, access)
     }
 
     /// The holder of a token, if it may use this part of the contract.
@@ -377,7 +381,8 @@ impl Auth {
     }
 }
 
-fn bearer(authorization: Option<&[u8]>) -> Result<&str, Refusal> {
+/// The token in an `authorization` header.
+fn bearer(authorization: Option<&[u8]>) -> Result<Cow<'_, str>, Refusal> {
     let Some(value) = authorization else {
         let message = "the request has no token: send `authorization: Bearer TOKEN`, with a token \
                        from `logweir token issue`";
@@ -386,9 +391,33 @@ fn bearer(authorization: Option<&[u8]>) -> Result<&str, Refusal> {
     let value = text(value)?;
     // The scheme's name is compared without regard to case (RFC 9110, 11.1): some proxies send
     // `bearer`.
-    match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
-        _ => Err(malformed("the header is not `Bearer TOKEN`")),
+    let (scheme, credentials) = value.split_once(' ').unwrap_or_default();
+    let credentials = credentials.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Cow::Borrowed(credentials));
+    }
+    if scheme.eq_ignore_ascii_case("basic") || scheme.eq_ignore_ascii_case("apikey") {
+        return second_part(credentials);
+    }
+    Err(malformed("the header is not `Bearer TOKEN`"))
+}
+
+/// The token in `NAME:TOKEN` in base64, which is all that many log shippers can send: as a password (RFC
+/// 7617, 2) or as an API key of Elasticsearch. The name is not looked at.
+fn second_part(credentials: &str) -> Result<Cow<'_, str>, Refusal> {
+    // A key is also given as it is.
+    if credentials.split('.').count() == JWT_PARTS {
+        return Ok(Cow::Borrowed(credentials));
+    }
+    // Before it takes memory.
+    if credentials.len() > 2 * TOKEN_BYTES_MAX {
+        return Err(malformed("it is too long"));
+    }
+    let decoded = BASE64.decode(credentials).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let token = decoded.as_ref().and_then(|pair| pair.split_once(':')).map(|(_, token)| token);
+    match token {
+        Some(token) => Ok(Cow::Owned(token.to_owned())),
+        None => Err(malformed("what is behind `Basic` or `ApiKey` is not NAME:TOKEN in base64")),
     }
 }
 

@@ -130,9 +130,9 @@ impl RequestId {
     }
 
     /// Of one that was named; `content` is a hash of it.
-    pub(crate) fn named(key: [u8; 16], content: [u8; 16]) -> Self {
-        let [first, ..] = content.as_chunks().0 else { unreachable!("it has 16 bytes") };
-        Self { id: key, content: Some(u64::from_be_bytes(*first)) }
+    pub(crate) const fn named(key: [u8; 16], content: [u8; 16]) -> Self {
+        // Its first half.
+        Self { id: key, content: Some((u128::from_be_bytes(content) >> 64) as u64) }
     }
 }
 

@@ -162,6 +162,17 @@ fn any_value_bytes(value: &[u8], depth: usize) -> usize {
     Fields(value).map(field).sum()
 }
 
+/// The same of Loki's `PushRequest`.
+pub(crate) fn loki_structure_bytes(request: &[u8]) -> usize {
+    // Field numbers of `pkg/push/push.proto`.
+    const STREAMS: u64 = 1;
+    const ENTRIES: u64 = 2;
+    const METADATA: u64 = 3;
+    let entry = |entry| OTLP_RECORD_BYTES + contents(entry, METADATA).count() * OTLP_ENTRY_BYTES;
+    let stream = |stream| OTLP_LIST_BYTES + contents(stream, ENTRIES).map(entry).sum::<usize>();
+    contents(request, STREAMS).map(stream).sum()
+}
+
 fn contents(message: &[u8], wanted: u64) -> impl Iterator<Item = &[u8]> {
     Fields(message).filter(move |(number, _)| *number == wanted).map(|(_, content)| content)
 }

@@ -14,6 +14,9 @@ use zstd::{
 // no budget counts. 8 MiB is what the same section recommends that every decoder supports.
 /// Largest window that a zstd frame may ask for: 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// A byte of snappy's block form stands for no more than this: a copy of 64 takes three (format
+/// description, 2.2).
+const SNAPPY_RATIO_MAX: usize = 22;
 /// Contexts kept for reuse; each holds a window.
 const CONTEXTS_MAX: usize = 8;
 
@@ -23,6 +26,8 @@ pub(crate) enum Encoding {
     Identity,
     Gzip,
     Zstd,
+    /// In snappy's block form: always so where a protocol says it, and by no header.
+    Snappy,
 }
 
 impl Encoding {
@@ -74,6 +79,7 @@ impl Inflater {
                 check_all_read(decoder.into_inner())
             }
             Encoding::Zstd => self.inflate_zstd(compressed, bytes_max, out),
+            Encoding::Snappy => inflate_snappy(compressed, bytes_max, out),
         }
     }
 
@@ -99,6 +105,28 @@ impl Inflater {
         }
         Ok(())
     }
+}
+
+/// Takes memory only for what may come out: a block says its length in its first bytes.
+fn inflate_snappy(
+    compressed: &[u8],
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), InflateError> {
+    let malformed = |error: snap::Error| InflateError::Malformed(io::Error::other(error));
+    let length = snap::raw::decompress_len(compressed).map_err(malformed)?;
+    if length > bytes_max {
+        return Err(InflateError::TooLarge);
+    }
+    if length > compressed.len().saturating_mul(SNAPPY_RATIO_MAX) {
+        let text = "it says that it is longer than it can be";
+        return Err(InflateError::Malformed(io::Error::other(text)));
+    }
+    let before = out.len();
+    out.resize(before + length, 0);
+    let written = snap::raw::Decoder::new().decompress(compressed, &mut out[before..]);
+    out.truncate(before + written.map_err(malformed)?);
+    Ok(())
 }
 
 fn read_bounded(
@@ -143,10 +171,12 @@ mod tests {
                 encoder.finish().unwrap()
             }
             Encoding::Zstd => zstd::encode_all(bytes, 3).unwrap(),
+            Encoding::Snappy => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
         }
     }
 
-    const ALL: [Encoding; 3] = [Encoding::Identity, Encoding::Gzip, Encoding::Zstd];
+    const ALL: [Encoding; 4] =
+        [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Snappy];
 
     #[test]
     fn the_bound_is_exact() {
@@ -165,15 +195,31 @@ mod tests {
     #[test]
     fn what_follows_or_lacks_is_malformed() {
         let inflater = Inflater::default();
-        for encoding in [Encoding::Gzip, Encoding::Zstd] {
+        for encoding in [Encoding::Gzip, Encoding::Zstd, Encoding::Snappy] {
             let mut longer = compress(encoding, b"abc");
             longer.extend_from_slice(b"junk");
-            let shorter = compress(encoding, b"abc")[..8].to_vec();
+            let mut shorter = compress(encoding, b"abc");
+            shorter.truncate(shorter.len() / 2);
             for bad in [longer, shorter, Vec::from(*b"no such thing")] {
                 let outcome = inflater.inflate(encoding, &bad, 1_000, &mut Vec::new());
                 assert!(matches!(outcome, Err(InflateError::Malformed(_))), "{encoding:?} {bad:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_snappy_block_takes_no_memory_for_what_it_only_says() {
+        let inflater = Inflater::default();
+        // 4 GiB less a byte, as a varint, and a literal of a byte.
+        let liar = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, b'a'];
+        let outcome = inflater.inflate(Encoding::Snappy, &liar, usize::MAX, &mut Vec::new());
+        assert!(matches!(outcome, Err(InflateError::Malformed(_))));
+        let outcome = inflater.inflate(Encoding::Snappy, &liar, 1 << 20, &mut Vec::new());
+        assert!(matches!(outcome, Err(InflateError::TooLarge)));
+        let small = snap::raw::Encoder::new().compress_vec(&[0; 1 << 20]).unwrap();
+        let mut out = Vec::new();
+        inflater.inflate(Encoding::Snappy, &small, 1 << 20, &mut out).unwrap();
+        assert_eq!(out.len(), 1 << 20);
     }
 
     #[test]

@@ -82,6 +82,11 @@ pub(crate) struct TenantBudget {
 }
 
 impl TenantBudget {
+    /// So many bytes, once there is room for them.
+    pub(crate) async fn take(&self, bytes: usize) -> TenantPermit {
+        self.budget.0.take(&self.tenant, bytes as u64).await
+    }
+
     pub(crate) fn nothing(&self) -> TenantPermit {
         self.budget.0.nothing(&self.tenant)
     }
@@ -303,8 +308,8 @@ impl MessageBody {
         // the whole message: two streams that each hold a part would wait for each other. The time
         // that it waits for us is not the client's, so no deadline runs meanwhile.
         self.deadline = None;
-        let TenantBudget { budget: Budget(permits), tenant } = self.budget.clone();
-        let room = async move { permits.take(&tenant, bytes as u64).await };
+        let budget = self.budget.clone();
+        let room = async move { budget.take(bytes).await };
         Ok(State::Waiting { head, room: Box::pin(room) })
     }
 

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 };
 use prost::Message as _;
 
-use super::{json, repeat::can_be_told, translate::translate};
+use super::{json, translate::translate};
 use crate::{
     ingest::split::Rejected,
     listener::{decoded_size::otlp_structure_bytes, inflate::Encoding, message_body::malformed},
@@ -50,8 +50,7 @@ impl Format for Otlp {
             Self::Grpc | Self::Protobuf => ExportLogsServiceRequest::decode(message)
                 .map_err(|error| malformed(&format!("it is no OTLP in protobuf: {error}")))?,
         };
-        let can_be_told = can_be_told(&request);
-        Ok((Translation { can_be_told, ..translate(request, unnamed)? }, ()))
+        Ok((translate(request, unnamed)?, ()))
     }
 }
 

@@ -18,10 +18,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use super::{
-    repeat::time_unix_nano,
-    value::{attribute, text},
-};
+use super::value::{attribute, text};
 use crate::{
     receiver::{
         Batches, Translation,
@@ -49,11 +46,12 @@ pub(super) fn translate(request: Request, unnamed: &str) -> Result<Translation, 
                 continue;
             }
             for (place, log) in places.zip(logs.log_records) {
+                batches.note_time(log.observed_time_unix_nano);
                 batches.add(group, place, record(log, &scope));
             }
         }
     }
-    batches.finish(false)
+    batches.finish()
 }
 
 fn resource(sent: Resource, unnamed: &str) -> v1::Resource {
@@ -132,6 +130,12 @@ fn scope(sent: InstrumentationScope) -> Scope {
     let encoded: usize = attributes.iter().map(Message::encoded_len).sum();
     let bytes = sent.name.len() + encoded + attributes.len() * ATTRIBUTE_BYTES;
     Scope { logger: sent.name, attributes, bytes }
+}
+
+/// When a log happened as far as it says: the event's own time, else that of its observation; 0 for
+/// neither.
+fn time_unix_nano(log: &LogRecord) -> u64 {
+    if log.time_unix_nano == 0 { log.observed_time_unix_nano } else { log.time_unix_nano }
 }
 
 fn record(sent: LogRecord, scope: &Scope) -> v1::LogRecord {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use logweir_proto::v1;
 use prost::Message;
 
+use super::repeat::Evidence;
 use crate::{
     ingest::split::{Group, Part, Rejected},
     status::Refusal,
@@ -58,9 +59,15 @@ pub(crate) struct Batches {
     known: HashMap<Vec<u8>, usize>,
     shared_copies_bytes: usize,
     rejected: Rejected,
+    evidence: Evidence,
 }
 
 impl Batches {
+    /// The number of the logs of a service of which nothing else is known.
+    pub(crate) fn group_of_service(&mut self, service: String) -> usize {
+        self.group(v1::Resource { service, ..v1::Resource::default() })
+    }
+
     /// The number of a resource's logs.
     pub(crate) fn group(&mut self, resource: v1::Resource) -> usize {
         let encoded = resource.encode_to_vec();
@@ -98,6 +105,7 @@ impl Batches {
 
     /// Adds the log that stands in this place of the request.
     pub(crate) fn add(&mut self, group: usize, place: u32, record: v1::LogRecord) {
+        self.evidence.add(&record);
         let bytes = record.encoded_len();
         if bytes > RECORD_BYTES_MAX {
             self.reject(place, TOO_LARGE, || {
@@ -128,8 +136,13 @@ impl Batches {
         self.rejected.add(place..place + 1, reason, why);
     }
 
+    /// Notes a time of the next log beside its own.
+    pub(crate) fn note_time(&mut self, unix_nano: u64) {
+        self.evidence.note_time(unix_nano);
+    }
+
     /// The request as batches.
-    pub(crate) fn finish(mut self, can_be_told: bool) -> Result<Translation, Refusal> {
+    pub(crate) fn finish(mut self) -> Result<Translation, Refusal> {
         // A resource without logs asks for nothing, and so for nothing that is not allowed.
         self.groups.retain(|group| !group.parts.is_empty());
         let parts: usize = self.groups.iter().map(|group| group.parts.len()).sum();
@@ -144,6 +157,7 @@ impl Batches {
             let limit = PART_COPIES_BYTES_MAX;
             return Err(Refusal::TooLarge { what, value: copies.to_string(), limit });
         }
+        let can_be_told = self.evidence.is_enough();
         Ok(Translation { groups: self.groups, rejected: self.rejected, can_be_told })
     }
 }

@@ -1,5 +1,7 @@
 //! Whether a repeat of a request can be told from new logs with the same content. Pure.
 
+use logweir_proto::v1;
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
@@ -15,29 +17,32 @@ const fn is_fine_time(unix_nano: u64) -> bool {
 /// thing twice a second, with times in whole seconds, means two logs.
 #[derive(Default)]
 pub(crate) struct Evidence {
+    /// Of the first log.
     first: Option<Vec<u8>>,
-    other: Vec<u8>,
     is_untimed: bool,
     is_fine: bool,
     differs: bool,
 }
 
 impl Evidence {
-    /// Takes a log in: when it happened, in all the times that it names and 0 for none, and its content,
-    /// which `write` appends.
-    pub(crate) fn add(&mut self, times_unix_nano: &[u64], write: impl FnOnce(&mut Vec<u8>)) {
-        self.is_untimed |= times_unix_nano.iter().all(|time| *time == 0);
-        self.is_fine |= times_unix_nano.iter().any(|time| is_fine_time(*time));
+    /// Takes a log in.
+    pub(crate) fn add(&mut self, log: &v1::LogRecord) {
+        self.is_untimed |= log.time_unix_nano == 0;
+        self.note_time(log.time_unix_nano);
         if self.is_untimed || self.is_fine || self.differs {
             return;
         }
         // As bytes, for a number that is none (NaN) equals nothing.
-        self.other.clear();
-        write(&mut self.other);
+        let encoded = log.encode_to_vec();
         match &self.first {
-            None => self.first = Some(std::mem::take(&mut self.other)),
-            Some(first) => self.differs = *first != self.other,
+            None => self.first = Some(encoded),
+            Some(first) => self.differs = *first != encoded,
         }
+    }
+
+    /// Takes another time of a log in.
+    pub(crate) fn note_time(&mut self, unix_nano: u64) {
+        self.is_fine |= is_fine_time(unix_nano);
     }
 
     /// Whether a repeat can be told.
@@ -58,33 +63,44 @@ pub(crate) fn content_hash(message: &[u8]) -> [u8; 16] {
 mod tests {
     use super::*;
 
+    fn log(time_unix_nano: u64, message: &str) -> v1::LogRecord {
+        v1::LogRecord { time_unix_nano, message: message.into(), ..v1::LogRecord::default() }
+    }
+
+    fn is_enough(logs: &[v1::LogRecord]) -> bool {
+        let mut evidence = Evidence::default();
+        logs.iter().for_each(|log| evidence.add(log));
+        evidence.is_enough()
+    }
+
     #[test]
     fn only_what_can_be_no_other_log_is_a_repeat() {
         const SECOND: u64 = 1_700_000_000 * NANOS_PER_SECOND;
         for (logs, expected) in [
             (&[][..], false),
-            (&[([0, 0], "a")], false),
-            (&[([SECOND, 0], "a")], false),
-            (&[([0, SECOND], "a")], false),
-            (&[([SECOND + 1, 0], "a")], true),
-            (&[([0, SECOND + 1], "a")], true),
-            (&[([SECOND, SECOND + 1], "a")], true),
+            (&[(0, "a")], false),
+            (&[(SECOND, "a")], false),
+            (&[(SECOND + 1, "a")], true),
             // Seconds where nanoseconds belong.
-            (&[([1_700_000_001, 0], "a")], false),
-            (&[([SECOND, 0], "a"), ([SECOND, 0], "a")], false),
-            (&[([SECOND, 0], "a"), ([SECOND, 0], "b")], true),
-            (&[([SECOND, 0], "a"), ([SECOND, 0], "a"), ([SECOND, 0], "b")], true),
-            (&[([SECOND, 0], "a"), ([SECOND + 1, 0], "a")], true),
-            (&[([SECOND + 1, 0], "a"), ([0, 0], "b")], false),
-            (&[([0, 0], "a"), ([SECOND + 1, 0], "b")], false),
-            (&[([SECOND, 0], "a"), ([SECOND, 0], "b"), ([0, 0], "c")], false),
+            (&[(1_700_000_001, "a")], false),
+            (&[(SECOND, "a"), (SECOND, "a")], false),
+            (&[(SECOND, "a"), (SECOND, "b")], true),
+            (&[(SECOND, "a"), (SECOND, "a"), (SECOND, "b")], true),
+            (&[(SECOND, "a"), (SECOND + NANOS_PER_SECOND, "a")], true),
+            (&[(SECOND, "a"), (SECOND + 1, "a")], true),
+            (&[(SECOND + 1, "a"), (0, "b")], false),
+            (&[(0, "a"), (SECOND + 1, "b")], false),
+            (&[(SECOND, "a"), (SECOND, "b"), (0, "c")], false),
         ] {
-            let mut evidence = Evidence::default();
-            for (times, content) in logs {
-                evidence.add(times, |out| out.extend_from_slice(content.as_bytes()));
-            }
-            assert_eq!(evidence.is_enough(), expected, "{logs:?}");
+            let logs: Vec<_> = logs.iter().map(|(time, text)| log(*time, text)).collect();
+            assert_eq!(is_enough(&logs), expected, "{logs:?}");
         }
+        let nan = v1::LogRecord { latency_ms: Some(f64::NAN), ..log(SECOND, "a") };
+        assert!(!is_enough(&[nan.clone(), nan]));
+        let mut observed = Evidence::default();
+        observed.note_time(SECOND + 1);
+        observed.add(&log(SECOND, "a"));
+        assert!(observed.is_enough());
     }
 
     #[test]

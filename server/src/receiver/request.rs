@@ -7,7 +7,7 @@ use hyper::body::Body as HttpBody;
 use logweir_core::{fairness::permits::TenantPermits, identity::ServiceScope};
 use tokio::task::spawn_blocking;
 
-use super::{batches::Translation, repeat::content_hash, service::unnamed};
+use super::{batches::Translation, named::NamedRequests, repeat::content_hash, service::unnamed};
 use crate::{
     auth::{Caller, layer::AuthLayer},
     ingest::{
@@ -86,6 +86,7 @@ pub(crate) struct Receiver {
     read_timeout: Duration,
     /// Threads that decode large requests; tenants have them by turns.
     decoding: TenantPermits,
+    named: NamedRequests,
 }
 
 /// A request that was read.
@@ -104,7 +105,8 @@ impl Receiver {
         let threads = available_parallelism().map_or(1, |threads| threads.get() as u64);
         let decoding = TenantPermits::for_one(threads, DECODING_ALPHA);
         let read_timeout = auth.read_timeout;
-        Arc::new(Self { auth, ingest, bytes_max, read_timeout, decoding })
+        let named = NamedRequests::default();
+        Arc::new(Self { auth, ingest, bytes_max, read_timeout, decoding, named })
     }
 
     /// Takes what a caller sends; what identifies a request whose repeat cannot be told is `random`.
@@ -128,8 +130,10 @@ impl Receiver {
             None => RequestId::unnamed(if can_be_told { content } else { random }),
         };
         let counts_repeats = counts_repeats && (can_be_told || key.is_some());
+        let begun = key.map(|key| self.named.begin(caller.part_id(key, 0))).transpose()?;
         let split = Split { groups, id, rejected, counts_repeats };
         let outcome = self.ingest.ingest_split(caller, split).await?;
+        drop(begun);
         Ok(Received { outcome, kept, charge })
     }
 

@@ -68,7 +68,11 @@ impl Document {
 
     /// That an answer is one of those that a path may give.
     fn check_answer(&self, path: &str, answer: &Answer) {
-        let responses = &self.0["paths"][path]["get"]["responses"];
+        self.check_answer_to("get", path, answer);
+    }
+
+    fn check_answer_to(&self, method: &str, path: &str, answer: &Answer) {
+        let responses = &self.0["paths"][path][method]["responses"];
         let response = self.resolved(&responses[answer.status.to_string()]);
         let what = format!("{path} answers {}", answer.status);
         assert!(response.is_object(), "{what}, which is not documented: {answer:?}");
@@ -334,4 +338,38 @@ async fn what_is_served_nowhere_is_a_problem_too() {
     let otlp = bench.ask("POST", "/v1/traces", &[("content-length", "0")]).await;
     assert_eq!((otlp.status, otlp.header("content-type")), (404, Some("application/json")));
     assert_eq!(bench.ask("HEAD", "/health", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn sending_is_answered_as_documented() {
+    let bench = Bench::new().await;
+    let document = Document::of(&bench).await;
+    let token = bench.admin();
+    let [(name, value)] = bearer(&token);
+    let long = "x".repeat(300);
+    for (status, headers, body) in [
+        (202, vec![(name, value.as_str())], r#"{"service":"shop","message":"m"}"#),
+        (202, vec![(name, &value)], r#"[{"service":"shop","message":"m"},7]"#),
+        (400, vec![(name, &value)], "7"),
+        (400, vec![(name, &value)], "[{"),
+        (400, vec![(name, &value), ("idempotency-key", &long)], "{}"),
+        (
+            202,
+            vec![(name, &value), ("idempotency-key", "a")],
+            r#"{"service":"shop","message":"1"}"#,
+        ),
+        (
+            422,
+            vec![(name, &value), ("idempotency-key", "a")],
+            r#"{"service":"shop","message":"2"}"#,
+        ),
+        (415, vec![(name, &value), ("content-encoding", "br")], "{}"),
+        (401, Vec::new(), "{}"),
+    ] {
+        for path in ["/api/logs", "/logs"] {
+            let answer = bench.ask_with("POST", path, &headers, body).await;
+            assert_eq!(answer.status, status, "{body} {answer:?}");
+            document.check_answer_to("post", path, &answer);
+        }
+    }
 }

@@ -18,8 +18,8 @@ use logweir_proto::v1::{
     self, admin_service_client::AdminServiceClient, ingest_service_client::IngestServiceClient,
     query_service_client::QueryServiceClient,
 };
-use logweir_queue::{Consumer, InProcessQueue, LiveFeed, QueueLimits};
-use logweir_server::{Ports, ServerConfig, Tls, TokenKeys, issue};
+use logweir_queue::{Consumer, InProcessQueue, LiveFeed, Publisher, QueueLimits};
+use logweir_server::{Listeners, Ports, ServerConfig, Tls, TokenKeys, issue};
 use logweir_storage::{SqliteConfig, SqliteStorage, WriteLogs};
 use tempfile::TempDir;
 use tokio::{
@@ -53,6 +53,7 @@ pub(crate) struct Bench {
     pub(crate) channel: Channel,
     pub(crate) storage: Arc<SqliteStorage>,
     keys: TokenKeys,
+    publisher: Arc<dyn Publisher>,
     /// Whether batches are stored as they come, or wait.
     storing: watch::Sender<bool>,
     served: watch::Receiver<bool>,
@@ -76,7 +77,7 @@ impl Bench {
         let storage = Arc::new(SqliteStorage::open(&storage, Arc::clone(&clock)).unwrap());
         let keys = secrets.keys.unwrap_or_else(TokenKeys::generate);
         let (publisher, consumer) = InProcessQueue::open(queue);
-        let live_feed = LiveFeed::default();
+        let (closed, live_feed) = (Arc::clone(&publisher), LiveFeed::default());
         let tasks = Tasks::new();
         let (storing, may_store) = watch::channel(true);
         let store = Store { storage: storage.clone(), live_feed: live_feed.clone(), may_store };
@@ -94,9 +95,10 @@ impl Bench {
             partitions: 2,
             metrics: Metrics::detached(),
         };
+        let listeners = Listeners { http: vec![listener], syslog: None };
         let serving = tasks.clone();
         tasks.spawn("server", Fate::MayEnd, async move {
-            logweir_server::run(config, ports, vec![listener], &serving, clock).await.unwrap();
+            logweir_server::run(config, ports, listeners, &serving, clock).await.unwrap();
             done.send_replace(true);
         });
         let endpoint = match secrets.client {
@@ -108,7 +110,8 @@ impl Bench {
         };
         let channel = endpoint.connect_lazy();
         let _directory = directory;
-        Self { address, tasks, channel, storage, keys, storing, served, _directory }
+        let publisher = closed;
+        Self { address, tasks, channel, storage, keys, publisher, storing, served, _directory }
     }
 
     /// A connection of its own, without TLS.
@@ -162,10 +165,24 @@ impl Bench {
 
     /// An answer over plain HTTP/1.1.
     pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        self.ask_with(method, path, headers, "").await
+    }
+
+    /// The same with a body.
+    pub(crate) async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let bytes = body.len().to_string();
+        let length = (!body.is_empty()).then_some(("content-length", bytes.as_str()));
+        let headers = headers.iter().copied().chain(length);
+        let headers = headers.map(|(name, value)| format!("{name}: {value}\r\n"));
         let headers: String = headers.collect();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n{body}",
             self.address
         );
         let mut stream = TcpStream::connect(self.address).await.unwrap();
@@ -180,6 +197,11 @@ impl Bench {
         let request = v1::SearchLogsRequest { page_size: 1_000, ..Default::default() };
         let request = with_token(&self.admin(), request);
         self.query().search_logs(request).await.unwrap().into_inner().logs
+    }
+
+    /// Refuses batches from now on, as when the process ends.
+    pub(crate) fn close_queue(&self) {
+        self.publisher.close();
     }
 
     /// Lets batches wait unstored, or go on.
@@ -208,7 +230,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Self { status, head: head.to_owned(), body: body.to_owned() }

@@ -14,5 +14,6 @@ mod ingest;
 mod models;
 mod otlp;
 mod query;
+mod receivers;
 mod tls;
 mod websocket;

@@ -555,7 +555,6 @@ async fn a_used_up_rate_passes() {
     assert_eq!(messages(&bench.stored().await), ["one"]);
 }
 
-/// Waits until a batch of the tenant is in the queue.
 /// What the token's tenant holds of a shared resource.
 async fn held(bench: &Bench, token: &str, resource: &str) -> u64 {
     let request = with_token(token, v1::GetTenantRequest {});
@@ -563,7 +562,8 @@ async fn held(bench: &Bench, token: &str, resource: &str) -> u64 {
     tenant.shares.iter().find(|share| share.resource == resource).map_or(0, |share| share.held)
 }
 
-async fn until_queued(bench: &Bench, token: &str) {
+/// Waits until a batch of the tenant is in the queue.
+pub(crate) async fn until_queued(bench: &Bench, token: &str) {
     while held(bench, token, "queue_batches").await == 0 {}
 }
 

@@ -268,9 +268,11 @@ impl<'a> Bench<'a> {
 
     /// Pages without a token.
     async fn pages(&self, marks: &Marks) {
-        let paths = ["/metrics", "/healthz", "/readyz", "/", "/v1/logs", "/api/logs", "/debug"];
+        let own = ["/metrics", "/healthz", "/readyz", "/", "/v1/logs", "/api/logs", "/debug"];
+        let shippers = ["/loki/api/v1/push", "/ready", "/_bulk", "/_license", "/_nodes/http"];
+        let paths = own.into_iter().chain(shippers);
         for address in &self.installation.addresses {
-            for path in paths {
+            for path in paths.clone() {
                 let page = web::get(address, path).await;
                 let text = String::from_utf8_lossy(&page);
                 let names = ["victim", "bystander", "twin-", "intruder", "tenant="];

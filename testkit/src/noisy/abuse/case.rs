@@ -4,7 +4,7 @@ use std::{fmt, pin::Pin, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{abuser::Abuser, http, ingest, query, rules, wire};
+use super::{abuser::Abuser, http, ingest, push, query, rules, wire};
 
 /// How long that is stored which a case then asks for.
 const FILLED_FOR: Duration = Duration::from_secs(4);
@@ -25,6 +25,7 @@ pub enum Case {
     IdleConnections,
     IngestFlood,
     LargeRequests,
+    PushFlood,
     RejectedLogs,
     OneOffPatterns,
     SubstringSearches,
@@ -51,7 +52,7 @@ pub struct Proof {
 
 impl Case {
     /// All of them, in the order in which they are tried.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AnnouncedBodies,
         Self::TrickledBodies,
         Self::UnreadAnswers,
@@ -61,6 +62,7 @@ impl Case {
         Self::IdleConnections,
         Self::IngestFlood,
         Self::LargeRequests,
+        Self::PushFlood,
         Self::RejectedLogs,
         Self::OneOffPatterns,
         Self::SubstringSearches,
@@ -94,6 +96,7 @@ impl Case {
             Self::IdleConnections => "idle-connections",
             Self::IngestFlood => "ingest-flood",
             Self::LargeRequests => "large-requests",
+            Self::PushFlood => "push-flood",
             Self::RejectedLogs => "rejected-logs",
             Self::OneOffPatterns => "one-off-patterns",
             Self::SubstringSearches => "substring-searches",
@@ -125,6 +128,9 @@ impl Case {
             Self::IdleConnections => "connections without a request, or idle after one",
             Self::IngestFlood => "large batches over eight connections, as fast as they go",
             Self::LargeRequests => "OTLP requests of 30 MiB, 8 at a time",
+            Self::PushFlood => {
+                "2,000 logs at a time as JSON, to Loki's and to Elasticsearch's paths, 9 side by side"
+            }
             Self::RejectedLogs => "batches of logs that are all rejected",
             Self::OneOffPatterns => "messages of which each has a pattern of its own",
             Self::SubstringSearches => "16 searches at a time for what is nowhere",
@@ -156,6 +162,7 @@ impl Case {
             Self::IdleConnections => ("connections held", 1_000),
             Self::IngestFlood => ("logs acknowledged", 10_000),
             Self::LargeRequests => ("logs acknowledged", 1),
+            Self::PushFlood => ("logs acknowledged", 1_000),
             Self::RejectedLogs => ("logs rejected", 10_000),
             Self::OneOffPatterns => ("patterns acknowledged", 5_000),
             // Dear as they are, few are answered in seconds.
@@ -205,6 +212,7 @@ impl Case {
             Self::IdleConnections => wire::idle(abuser).await,
             Self::IngestFlood => ingest::flood(abuser).await,
             Self::LargeRequests => ingest::send_large_requests(abuser).await,
+            Self::PushFlood => push::flood(abuser).await,
             Self::RejectedLogs => ingest::send_rejected(abuser).await,
             Self::OneOffPatterns => ingest::send_one_off_patterns(abuser).await,
             Self::ManyProducers => ingest::send_as_many_producers(abuser).await,

@@ -8,6 +8,7 @@ mod abuser;
 mod case;
 mod http;
 mod ingest;
+mod push;
 mod query;
 mod rules;
 mod running;

@@ -1,0 +1,237 @@
+//! Streams of messages, over TCP and within TLS. A stream is read no further until what was read of it is
+//! durable, so that a sender that is faster waits in its own system.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use logweir_core::{
+    fairness::permits::TenantPermits,
+    runtime::tasks::{Fate, Tasks},
+};
+use metrics::counter;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::{debug, warn};
+
+use super::{
+    config::SyslogConfig,
+    framing::{Framing, Message},
+    intake::{Ended, Intake},
+};
+use crate::listener::tls::Tls;
+
+/// Read of a stream at a time, bytes.
+const READ_BYTES: usize = 16 << 10;
+/// Messages that become durable together: bytes, and how many.
+const GROUP_BYTES_MAX: usize = 256 << 10;
+const GROUP_MESSAGES_MAX: usize = 2_000;
+/// After the system had no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes streams.
+pub(super) struct Streams {
+    config: SyslogConfig,
+    intake: Arc<Intake>,
+    connections: TenantPermits,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place among the connections of an address.
+struct AddressPlace {
+    streams: Arc<Streams>,
+    address: IpAddr,
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let mut by_address = self.streams.by_address.lock();
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Streams {
+    pub(super) fn new(
+        config: SyslogConfig,
+        intake: Arc<Intake>,
+        connections: TenantPermits,
+    ) -> Arc<Self> {
+        Arc::new(Self { config, intake, connections, by_address: Mutex::default() })
+    }
+
+    /// Accepts connections until the process is to stop.
+    pub(super) async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Option<Tls>,
+        tasks: Tasks,
+    ) {
+        let stop = tasks.stop_token();
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, peer)) => {
+                    let serving = Arc::clone(&self).serve(stream, peer, tls.clone());
+                    tasks.spawn("syslog connection", Fate::MayEnd, serving);
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection for syslog");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, tls: Option<Tls>) {
+        let address = peer.ip().to_canonical();
+        let Some(place) = self.place(address) else { return refuse("address") };
+        let Ok(caller) = self.intake.caller() else { return refuse("token") };
+        let Ok(permit) = self.connections.try_take(&caller.tenant, 1) else {
+            return refuse("tenant");
+        };
+        let ended = match tls {
+            None => self.read(stream, address).await,
+            Some(tls) => self.read_within_tls(stream, address, &tls).await,
+        };
+        if let Err(error) = ended {
+            debug!(%error, %address, "a connection for syslog ended badly");
+        }
+        drop((place, permit));
+    }
+
+    async fn read_within_tls(&self, stream: TcpStream, peer: IpAddr, tls: &Tls) -> io::Result<()> {
+        let shaking_hands = timeout(self.read_timeout(), tls.acceptor().accept(stream));
+        match self.intake.stop.run_until_cancelled(shaking_hands).await {
+            Some(Ok(Ok(stream))) => self.read(stream, peer).await,
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) => Err(io::ErrorKind::TimedOut.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn place(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
+        let mut by_address = self.by_address.lock();
+        let count = by_address.entry(address).or_default();
+        if *count >= self.config.address_connections_max {
+            return None;
+        }
+        *count += 1;
+        Some(AddressPlace { streams: Arc::clone(self), address })
+    }
+
+    fn read_timeout(&self) -> Duration {
+        Duration::from_secs(self.config.read_timeout_seconds)
+    }
+
+    /// Until when something must come.
+    fn deadline(&self, began: Option<Instant>, has_spoken: bool) -> Instant {
+        let idle = Duration::from_secs(self.config.idle_timeout_seconds);
+        match began {
+            // Not moved by what comes: who sends a byte a second would hold its place for ever.
+            Some(began) => began + self.read_timeout(),
+            None if has_spoken => Instant::now() + idle,
+            None => Instant::now() + self.read_timeout(),
+        }
+    }
+
+    /// Reads until the stream ends, or the process is to stop: then between two messages, and not while
+    /// some become durable.
+    async fn read(&self, mut stream: impl AsyncRead + Unpin, peer: IpAddr) -> io::Result<()> {
+        let mut framing = Framing::new(self.config.message_bytes_max);
+        let (mut buffer, mut began, mut has_spoken) = (vec![0; READ_BYTES], None, false);
+        loop {
+            let deadline = self.deadline(began, has_spoken);
+            let reading = timeout_at(deadline, stream.read(&mut buffer));
+            let Some(read) = self.intake.stop.run_until_cancelled(reading).await else {
+                return Ok(());
+            };
+            let Ok(read) = read else {
+                counter!("logweir_syslog_connections_timed_out_total").increment(1);
+                return self.finish(framing, peer).await;
+            };
+            let read = read?;
+            if read == 0 {
+                return self.finish(framing, peer).await;
+            }
+            has_spoken = true;
+            let Ok(room) = self.intake.room(GROUP_BYTES_MAX).await else { return Ok(()) };
+            let mut group = Vec::new();
+            framing.push(&buffer[..read], &mut group);
+            let is_over = fill(&mut stream, &mut framing, &mut buffer, &mut group)?;
+            let is_whole = !framing.is_within();
+            let is_another = !group.is_empty() || began.is_none();
+            if self.take(group, peer).await.is_err() {
+                return Ok(());
+            }
+            drop(room);
+            // After that: the time for it is ours and not the sender's.
+            match (is_whole, is_another) {
+                (true, _) => began = None,
+                (false, true) => began = Some(Instant::now()),
+                (false, false) => {}
+            }
+            if is_over {
+                return self.finish(framing, peer).await;
+            }
+        }
+    }
+
+    /// What has begun when a stream ends is a message.
+    async fn finish(&self, framing: Framing, peer: IpAddr) -> io::Result<()> {
+        let mut last = Vec::new();
+        framing.finish(&mut last);
+        // Nobody is there to be told.
+        drop(self.take(last, peer).await);
+        Ok(())
+    }
+
+    async fn take(&self, messages: Vec<Message>, peer: IpAddr) -> Result<(), Ended> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let messages: Vec<_> = messages.into_iter().map(|message| (message, peer)).collect();
+        self.intake.take(&messages).await
+    }
+}
+
+/// Takes what is there already, so that messages that come together become durable together; whether the
+/// stream has ended.
+fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    framing: &mut Framing,
+    buffer: &mut [u8],
+    group: &mut Vec<Message>,
+) -> io::Result<bool> {
+    let mut bytes = 0;
+    while bytes + 2 * READ_BYTES <= GROUP_BYTES_MAX && group.len() < GROUP_MESSAGES_MAX {
+        match stream.read(buffer).now_or_never() {
+            None => return Ok(false),
+            Some(Ok(0)) => return Ok(true),
+            Some(Ok(read)) => {
+                framing.push(&buffer[..read], group);
+                bytes += read;
+            }
+            // What came before it is taken first.
+            Some(Err(_)) if !group.is_empty() => return Ok(true),
+            Some(Err(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+fn refuse(by: &'static str) {
+    counter!("logweir_syslog_connections_refused_total", "by" => by).increment(1);
+}
