@@ -1,8 +1,8 @@
 //! The way of a log through the processor. The whole order stands in [`Pipeline::run`].
 //!
 //! Batches that arrive close together share a transaction. While one group commits, the next is
-//! taken and scored; so two groups are in hand at most, and what is behind them waits in the queue,
-//! which is bounded. A batch that may end the process is in hand alone.
+//! taken and scored; so two groups are in hand at most, with one batch that had no place in the second,
+//! and what is behind them waits in the queue, which is bounded. A batch that may end the process is in hand alone.
 
 use std::time::Duration;
 

@@ -17,13 +17,13 @@ use crate::StorageError;
 const RESERVE_BYTES: usize = 8 << 20;
 /// Blobs of tens of kilobytes: fewer overflow pages, and still small enough for the tables of
 /// counters, whose pages are written anew by every transaction.
-pub(super) const PAGE_BYTES: u32 = 8 << 10;
+const PAGE_BYTES: u32 = 8 << 10;
 // The writer goes back to the pages of counters, readers mostly read each block once: half is
 // enough. With four readers all of them come to 48 MiB.
 const WRITER_CACHE_BYTES: i64 = 16 << 20;
 const READER_CACHE_BYTES: i64 = 8 << 20;
 /// The write-ahead log is copied into the database at this size, and cut to it.
-pub(super) const WAL_BYTES: u32 = 16 << 20;
+const WAL_BYTES: u32 = 16 << 20;
 /// The bit of a mode by which everybody may write.
 #[cfg(unix)]
 const WRITABLE_BY_ALL: u32 = 0o002;
@@ -114,6 +114,7 @@ impl Files {
         // In WAL mode NORMAL does not fsync a commit: what was acknowledged could be gone after a
         // power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", WAL_BYTES / PAGE_BYTES)?;
         // Without a limit the log stays as large as a long read once made it.
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
         // SQLite reads a negative size as KiB, a positive one as pages.
@@ -127,15 +128,6 @@ impl Files {
     /// stored, and a full disk for temporary files would fail every write.
     pub(super) fn keep_journals_in_memory(connection: &Connection) -> rusqlite::Result<()> {
         connection.pragma_update(None, "temp_store", "MEMORY")
-    }
-
-    /// A connection for copying the write-ahead log into the database.
-    pub(super) fn open_checkpointer(&self) -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(self.database(), flags)?;
-        // The log begins anew once it is copied: what was copied must be on the disk.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        Ok(connection)
     }
 
     /// A connection that can only read.

@@ -232,7 +232,7 @@ fn open_writer(files: &Files) -> Result<Writer, StorageError> {
         }
     });
     let connection = opened.map_err(|fault| fault.into_storage_error(files.directory()))?;
-    Writer::new(files.clone(), connection)
+    Ok(Writer::new(files.clone(), connection))
 }
 
 #[async_trait]

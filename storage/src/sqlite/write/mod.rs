@@ -1,7 +1,6 @@
 //! The transaction of a write, in the order that the contract gives: ledger, logs, what is derived
 //! from them, producers, dead letters.
 
-mod checkpoint;
 pub(crate) mod ledger;
 pub(crate) mod producers;
 pub(crate) mod rollups;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     StorageError,
     block::Encoder,
-    sqlite::{errors::Fault, files::Files, ids::Ids, schema, write::checkpoint::Checkpointer},
+    sqlite::{errors::Fault, files::Files, ids::Ids, schema},
 };
 
 /// Jobs that wait; the callers of further ones wait themselves.
@@ -37,8 +37,6 @@ pub(crate) struct Tools {
 pub(crate) struct Writer {
     files: Files,
     connection: Option<Connection>,
-    /// After the connection, which it serves.
-    checkpointer: Checkpointer,
     tools: Tools,
     /// Whether the last write found no room.
     is_full: bool,
@@ -51,21 +49,16 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(files: Files, connection: Connection) -> Result<Self, StorageError> {
-        let checkpointer = Checkpointer::start(files.clone())?;
-        let mut writer = Self {
+    pub(crate) fn new(files: Files, connection: Connection) -> Self {
+        Self {
             files,
-            connection: None,
-            checkpointer,
+            connection: Some(connection),
             tools: Tools::default(),
             is_full: false,
             has_failed: false,
             damage: None,
             pages_max: None,
-        };
-        let served = writer.checkpointer.serve(connection);
-        writer.connection = Some(served.map_err(|error| writer.failed(error.into()))?);
-        Ok(writer)
+        }
     }
 
     pub(crate) fn files(&self) -> &Files {
@@ -112,7 +105,7 @@ impl Writer {
     ) -> Result<T, Fault> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(reopen(&self.files, &self.checkpointer, self.pages_max)?),
+            none => none.insert(reopen(&self.files, self.pages_max)?),
         };
         // Immediate: a transaction that reads first and then asks for the lock fails with BUSY at
         // once if an administering process has written meanwhile, whatever the busy time-out is.
@@ -190,8 +183,7 @@ impl Writer {
     ) -> Result<T, StorageError> {
         let connection = match &mut self.connection {
             Some(connection) => Ok(connection),
-            none => reopen(&self.files, &self.checkpointer, self.pages_max)
-                .map(|opened| none.insert(opened)),
+            none => reopen(&self.files, self.pages_max).map(|opened| none.insert(opened)),
         };
         let result = connection.and_then(|connection| body(connection));
         result.map_err(|error| self.failed(error.into()))
@@ -205,12 +197,8 @@ impl Writer {
     }
 }
 
-fn reopen(
-    files: &Files,
-    checkpointer: &Checkpointer,
-    pages_max: Option<u32>,
-) -> rusqlite::Result<Connection> {
-    let connection = checkpointer.serve(files.open_writer()?)?;
+fn reopen(files: &Files, pages_max: Option<u32>) -> rusqlite::Result<Connection> {
+    let connection = files.open_writer()?;
     Files::keep_journals_in_memory(&connection)?;
     if let Some(pages_max) = pages_max {
         connection.pragma_update(None, "max_page_count", pages_max)?;
