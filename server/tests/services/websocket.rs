@@ -81,7 +81,7 @@ async fn closed(socket: &mut Socket) -> (u16, String) {
                 let frame = frame.unwrap();
                 return (frame.code.into(), frame.reason.as_str().to_owned());
             }
-            Message::Ping(_) => {}
+            Message::Ping(_) | Message::Pong(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -193,6 +193,18 @@ async fn a_client_that_says_something_is_told_that_nobody_listens() {
     let mut socket = open(&bench, &bench.admin(), "").await;
     socket.send(Message::Text("{}".into())).await.unwrap();
     assert_eq!(closed(&mut socket).await.0, 1003);
+}
+
+/// Its pings are answered in memory for as long as it reads nothing.
+#[tokio::test]
+async fn a_client_that_pings_without_pause_is_let_go() {
+    let bench = Bench::new().await;
+    let mut socket = open(&bench, &bench.admin(), "").await;
+    for _ in 0..1_000 {
+        socket.send(Message::Ping(vec![0; 125].into())).await.unwrap();
+    }
+    let (code, reason) = closed(&mut socket).await;
+    assert!(code == 1008 && reason.starts_with("FRAMES_TOO_MANY: "), "{code} {reason}");
 }
 
 #[tokio::test]
