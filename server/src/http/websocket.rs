@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
 use hyper::{
     HeaderMap, Request,
-    header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL},
+    header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL},
 };
 use logweir_core::{identity::Tenant, json::Log, runtime::tasks::Fate};
 use logweir_proto::v1;
@@ -36,7 +36,7 @@ use super::{
     read::text,
 };
 use crate::{
-    auth::Access,
+    auth::{API_KEY_HEADER, Access, token_twice},
     listener::{connection::PING_EVERY, response_body::UnsentBytes, seat::Seat},
     status::Refusal,
 };
@@ -72,6 +72,9 @@ pub(super) async fn open(api: &Api, request: Request<Body>) -> Result<Response, 
     let (mut head, _) = request.into_parts();
     check_origin(api, &head.headers)?;
     let caller = match offered_token(&head.headers) {
+        Some(_) if has_token(&head.headers) => {
+            return Err(token_twice("the subprotocol and one in a header"));
+        }
         Some(token) => api.auth.identify_token(&token, &head.extensions, Access::Query)?,
         None => api.auth.identify(&head.headers, &head.extensions, Access::Query)?,
     };
@@ -129,6 +132,11 @@ fn offered_token(headers: &HeaderMap) -> Option<String> {
         .collect();
     let bearer = offered.iter().position(|name| *name == BEARER)?;
     offered.get(bearer + 1).map(|token| (*token).to_owned())
+}
+
+/// Whether a token stands in a header of its own.
+fn has_token(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY_HEADER)
 }
 
 type Parts = Pin<Box<dyn Stream<Item = Result<v1::TailLogsResponse, Refusal>> + Send>>;

@@ -155,6 +155,10 @@ async fn who_may_not_read_opens_none() {
     let protocol = format!("bearer, {ingest}");
     let headers = [("sec-websocket-protocol", &*protocol)];
     assert_eq!(refused(&bench, "", &headers).await, (403, "ROLE_INSUFFICIENT".into()));
+    for other in ["x-api-key", "authorization"] {
+        let headers = [("sec-websocket-protocol", &*protocol), (other, &*admin)];
+        assert_eq!(refused(&bench, "", &headers).await, (401, "TOKEN_TWICE".into()), "{other}");
+    }
     let headers = [("x-api-key", &*admin)];
     assert_eq!(refused(&bench, "?filter=%28", &headers).await, (400, "INVALID_FIELD".into()));
     connect(&bench, "", &headers).await.unwrap();
