@@ -213,7 +213,10 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::auth::{Access, issue, token_keys::TokenKeys};
+    use crate::{
+        auth::{Access, issue, token_keys::TokenKeys},
+        query::QueryHandler,
+    };
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_760_000_000);
 
@@ -337,6 +340,21 @@ mod tests {
         assert_eq!(status.code(), Code::Unauthenticated);
         assert!(began.elapsed() <= Duration::from_secs(2));
         assert!(tail.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_tail_takes_its_place_before_its_filter_is_put_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = Arc::new(SqliteStorage::open(&config, Arc::new(|| NOW)).unwrap());
+        let Bench { auth, caller, feed: live_feed, tails, matcher, .. } = Bench::new();
+        let (clock, known_services) = (Arc::new(|| NOW), Arc::default());
+        let stop = CancellationToken::new();
+        let _held = tails.try_take(&caller.tenant, 1).unwrap();
+        let handler =
+            QueryHandler { storage, live_feed, tails, matcher, auth, clock, stop, known_services };
+        let refusal = handler.tail(caller, || panic!("there is no place")).err().unwrap();
+        assert_eq!(refusal.code(), Code::ResourceExhausted);
     }
 
     #[tokio::test(start_paused = true)]
