@@ -57,12 +57,14 @@ contract: $(buf)
 
 # The Python and JavaScript libraries where programs find them. Both make their code from the contract.
 # OpenTelemetry's own libraries and the fuzzer lie apart, for they bring packages of their own versions.
+# Environments of Python are made anew (`--clear`): what is kept of an older one names the folder and the
+# interpreter that it was made with, and those may be gone.
 sdks: $(python) sdk-js/dist/.built examples/express/node_modules/.installed \
 	$(sdks)/opentelemetry-python/.installed $(sdks)/opentelemetry-js/.installed $(sdks)/schemathesis/.installed
 
 $(python): $(contract_files) $(shell find sdk-python -name '*.py' -o -name '*.toml' -o -name '*.proto')
 	@deploy/setup.sh test
-	python3 -m venv $(sdks)/python
+	python3 -m venv --clear $(sdks)/python
 	$(python) -m pip install --quiet --disable-pip-version-check --force-reinstall ./sdk-python \
 		-r examples/fastapi/requirements.txt
 	@touch $(python)
@@ -79,7 +81,7 @@ examples/express/node_modules/.installed: sdk-js/dist/.built examples/express/pa
 
 $(sdks)/opentelemetry-python/.installed: cli/tests/otlp_sdks/requirements.txt
 	@deploy/setup.sh test
-	python3 -m venv $(@D)
+	python3 -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
@@ -92,7 +94,7 @@ $(sdks)/opentelemetry-js/.installed: cli/tests/otlp_sdks/package.json
 # A fuzzer that reads the OpenAPI document.
 $(sdks)/schemathesis/.installed: cli/tests/schemathesis/requirements.txt
 	@deploy/setup.sh test
-	python3 -m venv $(@D)
+	python3 -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 

@@ -18,6 +18,9 @@ pub use self::{
 };
 use crate::timestamp::Timestamp;
 
+const HEX: [char; 16] =
+    ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+
 /// A value as text that nothing acts on which shows it: see [`is_unsafe`].
 ///
 /// # Errors
@@ -64,7 +67,9 @@ fn escaped(json: &str) -> Cow<'_, str> {
         if is_unsafe(character) {
             // JSON escapes units of UTF-16: beyond U+FFFF a character is two of them.
             for unit in character.encode_utf16(&mut units) {
-                safe.push_str(&format!("\\u{unit:04x}"));
+                safe.push_str("\\u");
+                // Digit by digit, for `format!` would take memory for each of a log's characters.
+                safe.extend([12, 8, 4, 0].map(|shift| HEX[usize::from(*unit >> shift & 0xf)]));
             }
         } else {
             safe.push(character);
@@ -90,6 +95,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn unsafe_characters_are_escaped_by_their_units_of_utf16() {
+        let json = to_text(&"a\u{7f}\u{202e}\u{e0041}b").unwrap();
+        assert_eq!(json, r#""a\u007f\u202e\udb40\udc41b""#);
+    }
 
     proptest! {
         #[test]

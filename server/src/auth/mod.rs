@@ -20,7 +20,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use hyper::{
     HeaderMap,
-    header::{AUTHORIZATION, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use logweir_core::{
@@ -228,7 +228,8 @@ impl Auth {
         Ok(true)
     }
 
-    /// The caller behind a request that has its token in `authorization` or in `x-api-key`.
+    /// The caller behind a request that has its token in `authorization` or in `x-api-key`. Of both, gRPC
+    /// takes the first: gateways add keys of their own to what SDKs send.
     pub(crate) fn admit_request(
         &self,
         headers: &HeaderMap,
@@ -237,12 +238,11 @@ impl Auth {
         let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         match (authorization, headers.get(API_KEY_HEADER)) {
             (authorization, None) => self.admit(authorization, access),
-            (None, Some(key)) => self.admit_token(text(key.as_bytes())?, access),
-            (Some(_), Some(_)) => {
-                let message = "the request has a token in `authorization` and one in `x-api-key`: \
-                               send one of them";
-                Err(Refusal::Unauthenticated { reason: "TOKEN_TWICE", message: message.into() })
+            (Some(authorization), Some(_)) if is_grpc(headers) => {
+                self.admit(Some(authorization), access)
             }
+            (None, Some(key)) => self.admit_token(text(key.as_bytes())?, access),
+            (Some(_), Some(_)) => Err(token_twice("`authorization` and one in `x-api-key`")),
         }
     }
 
@@ -379,6 +379,17 @@ impl Auth {
             expires_at: Timestamp::from_unix_seconds(claims.exp),
         })
     }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    content_type.starts_with(b"application/grpc")
+}
+
+/// Two tokens in one request, in the places that are named.
+pub(crate) fn token_twice(places: &str) -> Refusal {
+    let message = format!("the request has a token in {places}: send one of them");
+    Refusal::Unauthenticated { reason: "TOKEN_TWICE", message }
 }
 
 /// The token in an `authorization` header.
@@ -570,6 +581,10 @@ mod tests {
         };
         assert!(admit(&[&bearer]).is_ok() && admit(&[&key]).is_ok());
         assert_eq!(admit(&[&bearer, &key]).unwrap_err().reason(), "TOKEN_TWICE");
+        let grpc = ("content-type", "application/grpc+proto".to_owned());
+        let foreign = ("x-api-key", "of a gateway".to_owned());
+        assert!(admit(&[&bearer, &foreign, &grpc]).is_ok());
+        assert_eq!(admit(&[&foreign, &grpc]).unwrap_err().reason(), "TOKEN_MALFORMED");
         assert_eq!(admit(&[]).unwrap_err().reason(), "TOKEN_MISSING");
     }
 

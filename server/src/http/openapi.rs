@@ -24,6 +24,29 @@ mod tests {
     }
 
     #[test]
+    fn it_takes_what_its_texts_promise() {
+        let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+        let is_taken = |schema: &str, value: Value| {
+            let mut schema = document.pointer(schema).unwrap().clone();
+            schema["components"] = document["components"].clone();
+            let options = jsonschema::options().should_validate_formats(true);
+            options.build(&schema).unwrap().is_valid(&value)
+        };
+        for moment in ["2026-01-02T15:04:05Z", "2026-01-02 15:04", "2026-01-02", "now", "-1h30m"] {
+            assert!(is_taken("/components/schemas/Moment", moment.into()), "{moment}");
+        }
+        assert!(!is_taken("/components/schemas/Moment", "yesterday".into()));
+        for level in ["error", "ERROR", "Warning"] {
+            assert!(is_taken("/components/parameters/level/schema", level.into()), "{level}");
+        }
+        let measured = document.pointer("/components/schemas/Measured/properties/now").unwrap();
+        assert_eq!(measured["type"], serde_json::json!(["number", "null"]));
+        for path in ["/api/logs", "/logs", "/ingest", "/api/ingest"] {
+            assert!(document["paths"][path]["post"].is_object(), "{path}");
+        }
+    }
+
+    #[test]
     fn it_has_every_path_that_reads_with_every_parameter_and_no_other() {
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));

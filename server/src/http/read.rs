@@ -128,13 +128,8 @@ struct Series<'a> {
 
 async fn aggregate(api: &Api, caller: &Caller, asked: &Parameters) -> Result<String, Refusal> {
     let now = (api.query.clock)();
-    let mut range = asked.range(now)?;
-    // From the beginning of time on there are too many buckets: the contract has no default either.
-    if !asked.has("from") {
-        range.from_unix_nano = (now - AGGREGATED).as_unix_nanos();
-    }
     let asked = v1::AggregateLogsRequest {
-        range: Some(range),
+        range: Some(aggregate_range(asked, now)?),
         bucket_seconds: asked.number("bucket_seconds")?,
         group_by: asked.choice("group_by", &GROUPS)?.into(),
         service: asked.text("service"),
@@ -145,6 +140,17 @@ async fn aggregate(api: &Api, caller: &Caller, asked: &Parameters) -> Result<Str
         points: series.points.iter().map(|point| Point::new(None, point)).collect(),
     });
     text(&Aggregate { series: series.collect(), truncated: found.truncated })
+}
+
+/// The hour before `to` where `from` is not given: from the beginning of time on there are too many buckets,
+/// and the contract has no default either.
+fn aggregate_range(asked: &Parameters, now: Timestamp) -> Result<v1::TimeRange, Refusal> {
+    let mut range = asked.range(now)?;
+    if !asked.has("from") {
+        let to = if asked.has("to") { Timestamp::from_unix_nanos(range.to_unix_nano) } else { now };
+        range.from_unix_nano = (to - AGGREGATED).as_unix_nanos();
+    }
+    Ok(range)
 }
 
 #[derive(Serialize)]
@@ -196,4 +202,22 @@ async fn incidents(api: &Api, caller: &Caller, asked: &Parameters) -> Result<Str
 
 pub(super) fn text(answer: &impl Serialize) -> Result<String, Refusal> {
     json::to_text(answer).map_err(|error| Refusal::DataLoss(format!("no JSON says it: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_before_its_end_is_counted_if_only_that_is_given() {
+        let now = Timestamp::from_unix_seconds(1_760_000_000);
+        let seconds = |query: &str| {
+            let asked = Parameters::read(Some(query), &["from", "to"]).unwrap();
+            let range = aggregate_range(&asked, now).unwrap();
+            [range.from_unix_nano, range.to_unix_nano].map(|nanos| nanos / 1_000_000_000)
+        };
+        assert_eq!(seconds(""), [1_759_996_400, 0]);
+        assert_eq!(seconds("to=2025-01-01"), [1_735_686_000, 1_735_689_600]);
+        assert_eq!(seconds("from=2025-01-01&to=now"), [1_735_689_600, 1_760_000_000]);
+    }
 }

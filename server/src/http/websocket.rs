@@ -16,10 +16,10 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
 use hyper::{
     HeaderMap, Request,
-    header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL},
+    header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL},
 };
 use logweir_core::{identity::Tenant, json::Log, runtime::tasks::Fate};
 use logweir_proto::v1;
@@ -36,7 +36,7 @@ use super::{
     read::text,
 };
 use crate::{
-    auth::Access,
+    auth::{API_KEY_HEADER, Access, token_twice},
     listener::{connection::PING_EVERY, response_body::UnsentBytes, seat::Seat},
     status::Refusal,
 };
@@ -55,6 +55,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that answers no ping for this long is gone: its machine lost power, or the network. A slow
 /// one first reads what lies before the ping, megabytes in the buffers of both machines.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// So many control frames may come between two of our pings. Each ping of a client is answered, and the
+/// answers of one that reads nothing stay in memory. Some clients ping each second, and those of
+/// [`WRITE_TIMEOUT`] may be read at once.
+const CLIENT_FRAMES_MAX: u32 = 64;
+/// In JSON a byte of a log has at most six (`\u007f`).
+const JSON_BYTES_PER_BYTE_MAX: usize = 6;
 /// How long a client has to say farewell too.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the text of a close frame: a control frame has 125, two of which are the code (RFC 6455,
@@ -66,20 +72,24 @@ pub(super) async fn open(api: &Api, request: Request<Body>) -> Result<Response, 
     let (mut head, _) = request.into_parts();
     check_origin(api, &head.headers)?;
     let caller = match offered_token(&head.headers) {
+        Some(_) if has_token(&head.headers) => {
+            return Err(token_twice("the subprotocol and one in a header"));
+        }
         Some(token) => api.auth.identify_token(&token, &head.extensions, Access::Query)?,
         None => api.auth.identify(&head.headers, &head.extensions, Access::Query)?,
     };
     let asked = Parameters::read(head.uri.query(), &PARAMETERS)?;
-    let filter = asked.filter((api.query.clock)())?;
-    let tail = api.query.tail(Arc::clone(&caller), v1::TailLogsRequest { filter });
+    let tail = api.query.tail(Arc::clone(&caller), || asked.filter((api.query.clock)()));
     let tail = tail.map_err(named_here)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &()).await.map_err(|error| {
         Refusal::Malformed(format!("this path speaks WebSocket alone: {}", error.body_text()))
     })?;
+    let (auth, tenant) = (Arc::clone(&api.auth.auth), caller.tenant.clone());
     let session = Session {
         parts: Box::pin(tail.parts()),
+        ended: async move { auth.ended(&caller).await }.boxed(),
         unsent: api.auth.unsent.clone(),
-        tenant: caller.tenant.clone(),
+        tenant,
         stop: api.query.stop.clone(),
         _seat: head.extensions.get::<Seat>().cloned(),
     };
@@ -91,10 +101,13 @@ pub(super) async fn open(api: &Api, request: Request<Body>) -> Result<Response, 
             session.run(socket).await;
         }
     });
+    // Room for the largest log of all, and for what is written beside it.
+    let message_bytes_max = JSON_BYTES_PER_BYTE_MAX * api.auth.batch_bytes_max + BUFFER_BYTES;
     let upgrade = upgrade
         .protocols([BEARER])
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(BUFFER_BYTES + message_bytes_max)
         .max_message_size(CLIENT_MESSAGE_BYTES_MAX)
         .max_frame_size(CLIENT_MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(|socket| async move { drop(opened.send(socket)) }))
@@ -121,11 +134,18 @@ fn offered_token(headers: &HeaderMap) -> Option<String> {
     offered.get(bearer + 1).map(|token| (*token).to_owned())
 }
 
+/// Whether a token stands in a header of its own.
+fn has_token(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY_HEADER)
+}
+
 type Parts = Pin<Box<dyn Stream<Item = Result<v1::TailLogsResponse, Refusal>> + Send>>;
 
 /// An open tail.
 struct Session {
     parts: Parts,
+    /// The end of its token, which comes while a message is sent too.
+    ended: BoxFuture<'static, Refusal>,
     unsent: UnsentBytes,
     tenant: Tenant,
     stop: CancellationToken,
@@ -156,45 +176,55 @@ impl Session {
     /// Sends what comes, until there is no more to send or nobody to send it to.
     async fn follow(&mut self, socket: &mut WebSocket) -> Result<Infallible, End> {
         let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-        let mut heard_at = Instant::now();
+        let (mut heard_at, mut heard_since_ping) = (Instant::now(), 0);
         loop {
             tokio::select! {
                 heard = socket.recv() => {
                     check(heard)?;
                     heard_at = Instant::now();
+                    heard_since_ping += 1;
+                    if heard_since_ping > CLIENT_FRAMES_MAX {
+                        return Err(too_many_frames().into());
+                    }
                 }
                 _ = pings.tick() => {
+                    heard_since_ping = 0;
                     if heard_at.elapsed() > SILENCE_MAX {
                         return Err(End::Left);
                     }
-                    send(socket, Message::Ping(Bytes::new()), &self.stop).await?;
+                    self.send(socket, Message::Ping(Bytes::new())).await?;
                 }
                 part = self.parts.next() => {
                     let part = part.ok_or_else(Refusal::stopping)??;
                     let text = message(&part)?;
                     // Charged until it is sent, as every answer is.
                     let room = self.unsent.hold(&self.tenant, text.len())?;
-                    send(socket, Message::Text(text.into()), &self.stop).await?;
+                    self.send(socket, Message::Text(text.into())).await?;
                     drop(room);
                 }
             }
         }
     }
+
+    async fn send(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            sent = timeout(WRITE_TIMEOUT, socket.send(message)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(End::Left),
+            },
+            () = self.stop.cancelled() => Err(Refusal::stopping().into()),
+            refusal = &mut self.ended => Err(refusal.into()),
+        }
+    }
 }
 
-async fn send(
-    socket: &mut WebSocket,
-    message: Message,
-    stop: &CancellationToken,
-) -> Result<(), End> {
-    tokio::select! {
-        biased;
-        sent = timeout(WRITE_TIMEOUT, socket.send(message)) => match sent {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(End::Left),
-        },
-        () = stop.cancelled() => Err(Refusal::stopping().into()),
-    }
+fn too_many_frames() -> Refusal {
+    let message = format!(
+        "more than {CLIENT_FRAMES_MAX} pings and pongs came within {} s: send fewer",
+        PING_EVERY.as_secs()
+    );
+    Refusal::PermissionDenied { reason: "FRAMES_TOO_MANY", message }
 }
 
 /// What a client may say: pongs, and farewell.
@@ -234,7 +264,7 @@ async fn close(mut socket: WebSocket, end: End) {
 
 fn close_code_of(refusal: &Refusal) -> u16 {
     match refusal {
-        Refusal::Unauthenticated { .. } => close_code::POLICY,
+        Refusal::Unauthenticated { .. } | Refusal::PermissionDenied { .. } => close_code::POLICY,
         Refusal::Malformed(_) => close_code::UNSUPPORTED,
         stopping if *stopping == Refusal::stopping() => close_code::AWAY,
         passing if passing.retry_after().is_some() => close_code::AGAIN,
@@ -272,6 +302,7 @@ mod tests {
         let unauthenticated =
             Refusal::Unauthenticated { reason: "TOKEN_REVOKED", message: "ä".repeat(200) };
         assert_eq!(close_code_of(&unauthenticated), 1008);
+        assert_eq!(close_code_of(&too_many_frames()), 1008);
         assert_eq!(close_code_of(&Refusal::stopping()), 1001);
         let retry_after = Duration::from_secs(1);
         let passing = Refusal::Unavailable { reason: "X", message: String::new(), retry_after };

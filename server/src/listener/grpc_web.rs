@@ -17,11 +17,12 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::auth::API_KEY_HEADER;
 
 /// What a client of gRPC-Web, OTLP or the JSON API sends besides what every page may.
-const REQUEST_HEADERS: [HeaderName; 7] = [
+const REQUEST_HEADERS: [HeaderName; 8] = [
     AUTHORIZATION,
     CONTENT_ENCODING,
     CONTENT_TYPE,
     HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static("idempotency-key"),
     HeaderName::from_static(API_KEY_HEADER),
     HeaderName::from_static("x-grpc-web"),
     HeaderName::from_static("x-user-agent"),
@@ -127,6 +128,11 @@ mod tests {
         assert!(any.any && any.layer().is_some());
         let none: CorsOrigins = " ,".parse().unwrap();
         assert!(none == CorsOrigins::default() && none.layer().is_none());
+    }
+
+    #[test]
+    fn a_page_may_name_its_requests() {
+        assert!(REQUEST_HEADERS.iter().any(|header| header == "idempotency-key"));
     }
 
     #[test]

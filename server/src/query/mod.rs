@@ -105,7 +105,7 @@ impl QueryService for QueryHandler {
         request: Request<v1::TailLogsRequest>,
     ) -> Result<Response<Self::TailLogsStream>, Status> {
         let caller = layer::caller(&request)?;
-        let parts = self.tail(caller, request.into_inner())?.parts();
+        let parts = self.tail(caller, || Ok(request.into_inner().filter))?.parts();
         Ok(Response::new(Box::pin(parts.map_err(Status::from))))
     }
 
@@ -236,14 +236,14 @@ impl QueryHandler {
     pub(crate) fn tail(
         &self,
         caller: Arc<Caller>,
-        asked: v1::TailLogsRequest,
+        filter: impl FnOnce() -> Result<String, Refusal>,
     ) -> Result<Tail, Refusal> {
-        // First, for a filter may take longer to read than all the rest: who has its share and asks again
-        // and again is refused at little cost to others.
+        // Before the filter is even put together, for that and to read it may take longer than all the rest:
+        // who has its share and asks again and again is refused at little cost to others.
         let permit = self.tails.try_take(&caller.tenant, 1).map_err(|why| {
             Refusal::no_permit(why, SharedResource::Tails, &caller.tenant, TAIL_RETRY_AFTER)
         })?;
-        let filter = Arc::new(self.filter(&asked.filter)?);
+        let filter = Arc::new(self.filter(&filter()?)?);
         let filter = TailFilter { filter, matcher: Arc::clone(&self.matcher), _permit: permit };
         let reader = self.live_feed.subscribe(caller.tenant.clone());
         Ok(Tail::new(reader, filter, Arc::clone(&self.auth), caller, self.stop.clone()))

@@ -8,7 +8,7 @@ use logweir_core::{
     fairness::permits::TenantPermit, filter::Filter, identity::Tenant, record::StoredLog, wire,
 };
 use logweir_proto::v1;
-use logweir_queue::{LiveFeedEvent, LiveFeedReader};
+use logweir_queue::LiveFeedReader;
 use logweir_storage::{SearchQuery, Storage};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -82,14 +82,19 @@ impl Export {
 
 /// Logs as they are stored.
 pub(crate) struct Tail {
+    matches: Matches,
+    ended: BoxFuture<'static, Refusal>,
+    stop: CancellationToken,
+    done: bool,
+}
+
+/// What a tail shows, for as long as it may.
+struct Matches {
     reader: LiveFeedReader,
     filter: TailFilter,
     tenant: Tenant,
-    ended: BoxFuture<'static, Refusal>,
-    stop: CancellationToken,
     /// What is left of the event at hand.
     rest: Rest,
-    done: bool,
 }
 
 /// What a tail shows, and how its matches are found.
@@ -129,7 +134,8 @@ impl Tail {
         let tenant = caller.tenant.clone();
         let ended = async move { auth.ended(&caller).await }.boxed();
         let rest = Rest { logs: Arc::new([]), matches: VecDeque::new() };
-        Self { reader, filter, tenant, ended, stop, rest, done: false }
+        let matches = Matches { reader, filter, tenant, rest };
+        Self { matches, ended, stop, done: false }
     }
 
     /// The parts of the tail; a refusal is the last.
@@ -145,12 +151,25 @@ impl Tail {
     }
 
     async fn next_part(&mut self) -> Result<v1::TailLogsResponse, Refusal> {
+        // Looked at with every part, or a slow reader would be shown the rest of an event after its token
+        // ended; and the end waits for nobody, not for the matcher either.
+        tokio::select! {
+            biased;
+            refusal = &mut self.ended => Err(refusal),
+            () = self.stop.cancelled() => Err(Refusal::stopping()),
+            part = self.matches.next_part() => part,
+        }
+    }
+}
+
+impl Matches {
+    async fn next_part(&mut self) -> Result<v1::TailLogsResponse, Refusal> {
         let (mut skipped, mut gap) = (0, 0);
         loop {
             if self.rest.matches.is_empty() {
-                let event = self.next_event().await?;
+                let event = self.reader.next().await.ok_or_else(Refusal::stopping)?;
                 (skipped, gap) = (skipped + event.skipped, gap + event.gap);
-                self.rest = self.matches(event.logs).await?;
+                self.rest = self.of(event.logs).await?;
             }
             let logs = self.rest.take_part();
             // A part without a match is sent only if it tells of something lost: the reader of a
@@ -161,17 +180,8 @@ impl Tail {
         }
     }
 
-    async fn next_event(&mut self) -> Result<LiveFeedEvent, Refusal> {
-        tokio::select! {
-            biased;
-            refusal = &mut self.ended => Err(refusal),
-            () = self.stop.cancelled() => Err(Refusal::stopping()),
-            event = self.reader.next() => event.ok_or_else(Refusal::stopping),
-        }
-    }
-
-    /// The matches of an event.
-    async fn matches(&mut self, logs: Arc<[StoredLog]>) -> Result<Rest, Refusal> {
+    /// Those of an event.
+    async fn of(&mut self, logs: Arc<[StoredLog]>) -> Result<Rest, Refusal> {
         let TailFilter { filter, matcher, .. } = &self.filter;
         let looks = logs.len() as u64 * terms(filter);
         let (filter, looked_at) = (Arc::clone(filter), Arc::clone(&logs));
@@ -203,7 +213,10 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::auth::{Access, issue, token_keys::TokenKeys};
+    use crate::{
+        auth::{Access, issue, token_keys::TokenKeys},
+        query::QueryHandler,
+    };
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_760_000_000);
 
@@ -213,6 +226,7 @@ mod tests {
         token_id: String,
         feed: LiveFeed,
         tails: TenantPermits,
+        matcher: Arc<Matcher>,
     }
 
     impl Bench {
@@ -224,14 +238,15 @@ mod tests {
             let caller = auth.admit_token(&jwt, Access::Query);
             let (caller, feed) = (caller.unwrap(), LiveFeed::default());
             let tails = TenantPermits::for_one(1, 3);
-            Self { auth, caller, token_id: record.token_id, feed, tails }
+            let matcher = Arc::new(Matcher::start().unwrap());
+            Self { auth, caller, token_id: record.token_id, feed, tails, matcher }
         }
 
         fn tail(&self, filter: &str) -> Parts<v1::TailLogsResponse> {
             let reader = self.feed.subscribe(Tenant::default());
             let filter = TailFilter {
                 filter: Arc::new(Filter::parse(filter, NOW).unwrap()),
-                matcher: Arc::new(Matcher::start().unwrap()),
+                matcher: Arc::clone(&self.matcher),
                 _permit: self.tails.try_take(&Tenant::default(), 1).unwrap(),
             };
             let (auth, caller) = (Arc::clone(&self.auth), Arc::clone(&self.caller));
@@ -325,6 +340,50 @@ mod tests {
         assert_eq!(status.code(), Code::Unauthenticated);
         assert!(began.elapsed() <= Duration::from_secs(2));
         assert!(tail.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_tail_takes_its_place_before_its_filter_is_put_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path());
+        let storage = Arc::new(SqliteStorage::open(&config, Arc::new(|| NOW)).unwrap());
+        let Bench { auth, caller, feed: live_feed, tails, matcher, .. } = Bench::new();
+        let (clock, known_services) = (Arc::new(|| NOW), Arc::default());
+        let stop = CancellationToken::new();
+        let _held = tails.try_take(&caller.tenant, 1).unwrap();
+        let handler =
+            QueryHandler { storage, live_feed, tails, matcher, auth, clock, stop, known_services };
+        let refusal = handler.tail(caller, || panic!("there is no place")).err().unwrap();
+        assert_eq!(refusal.code(), Code::ResourceExhausted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_ends_its_tail_amid_an_event() {
+        let bench = Bench::new();
+        let mut tail = bench.tail("");
+        let long = "x".repeat(TAIL_PART_BYTES_MAX);
+        bench.publish(&[&long, &long, &long]);
+        assert_eq!(tail.next().await.unwrap().unwrap().logs.len(), 1);
+        bench.auth.add_revoked(bench.token_id.clone());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(tail.next().await.unwrap().unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_ends_its_tail_while_the_matcher_is_busy() {
+        let bench = Bench::new();
+        let (done, busy) = std::sync::mpsc::sync_channel::<()>(0);
+        let tenant = Tenant::default();
+        let work = bench.matcher.run(&tenant, 10_000, move || busy.recv());
+        tokio::pin!(work);
+        assert!(futures::poll!(&mut work).is_pending());
+        let terms: Vec<String> = (0..90).map(|number| format!("wanted-{number}")).collect();
+        let mut tail = bench.tail(&terms.join(" OR "));
+        bench.publish(&["wanted-1"; 100]);
+        bench.auth.add_revoked(bench.token_id.clone());
+        let ended = tokio::time::timeout(Duration::from_secs(5), tail.next()).await;
+        assert_eq!(ended.unwrap().unwrap().unwrap_err().code(), Code::Unauthenticated);
+        drop(done);
     }
 
     #[tokio::test(start_paused = true)]

@@ -81,7 +81,7 @@ async fn closed(socket: &mut Socket) -> (u16, String) {
                 let frame = frame.unwrap();
                 return (frame.code.into(), frame.reason.as_str().to_owned());
             }
-            Message::Ping(_) => {}
+            Message::Ping(_) | Message::Pong(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -155,6 +155,10 @@ async fn who_may_not_read_opens_none() {
     let protocol = format!("bearer, {ingest}");
     let headers = [("sec-websocket-protocol", &*protocol)];
     assert_eq!(refused(&bench, "", &headers).await, (403, "ROLE_INSUFFICIENT".into()));
+    for other in ["x-api-key", "authorization"] {
+        let headers = [("sec-websocket-protocol", &*protocol), (other, &*admin)];
+        assert_eq!(refused(&bench, "", &headers).await, (401, "TOKEN_TWICE".into()), "{other}");
+    }
     let headers = [("x-api-key", &*admin)];
     assert_eq!(refused(&bench, "?filter=%28", &headers).await, (400, "INVALID_FIELD".into()));
     connect(&bench, "", &headers).await.unwrap();
@@ -193,6 +197,18 @@ async fn a_client_that_says_something_is_told_that_nobody_listens() {
     let mut socket = open(&bench, &bench.admin(), "").await;
     socket.send(Message::Text("{}".into())).await.unwrap();
     assert_eq!(closed(&mut socket).await.0, 1003);
+}
+
+/// Its pings are answered in memory for as long as it reads nothing.
+#[tokio::test]
+async fn a_client_that_pings_without_pause_is_let_go() {
+    let bench = Bench::new().await;
+    let mut socket = open(&bench, &bench.admin(), "").await;
+    for _ in 0..1_000 {
+        socket.send(Message::Ping(vec![0; 125].into())).await.unwrap();
+    }
+    let (code, reason) = closed(&mut socket).await;
+    assert!(code == 1008 && reason.starts_with("FRAMES_TOO_MANY: "), "{code} {reason}");
 }
 
 #[tokio::test]

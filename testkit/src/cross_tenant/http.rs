@@ -10,14 +10,16 @@ use tokio::time::Instant;
 
 use super::{
     intrusion::{Intrusion, Role},
+    marks::Marks,
     report::Report,
     web,
 };
 
 const DOCUMENT: &str = "/api/openapi.json";
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A tail is let go after this.
+/// A tail is let go after this, and one that logs must come on after the other.
 const SHORT: Duration = Duration::from_millis(150);
+const FOLLOWED: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 16;
 /// Tells these calls from those of rpcs that have the same number.
 const HTTP: u64 = 0x4774_7000;
@@ -81,7 +83,8 @@ impl Paths {
         let page = web::get_with(address, &asked, &headers, deadline).await;
         let status = status(&page);
         let mut report = intrusion.report.borrow_mut();
-        let is_served = role.is_valid && [200, SWITCHING_PROTOCOLS].contains(&status);
+        // That a tail opens proves nothing: see `follow`.
+        let is_served = role.is_valid && status == 200;
         report.count_page(&path.path, status, is_served, begun.elapsed());
         let asked = || format!("http call {number}, {asked} as {}", role.name);
         let leaked = intrusion.marks.leaked_in(&page);
@@ -94,6 +97,31 @@ impl Paths {
         }
         if status >= 500 && status != 503 {
             report.find(format!("failed with {status}; {}", asked()));
+        }
+    }
+
+    /// Follows every tail with a token while its tenant and another one store: what the one stores comes, and
+    /// nothing else.
+    pub(super) async fn follow(
+        &self,
+        address: &str,
+        token: &str,
+        own: &str,
+        marks: &Marks,
+        report: &RefCell<Report>,
+    ) {
+        for path in self.paths.iter().filter(|path| path.is_socket) {
+            let headers = opening(&format!("authorization: Bearer {token}\r\n"));
+            let begun = Instant::now();
+            let page = web::get_with(address, &path.path, &headers, FOLLOWED).await;
+            let is_served = status(&page) == SWITCHING_PROTOCOLS
+                && page.windows(own.len()).any(|text| text == own.as_bytes());
+            let mut report = report.borrow_mut();
+            report.count_page(&path.path, status(&page), is_served, begun.elapsed());
+            let leaked = marks.leaked_in(&page);
+            if !leaked.is_empty() {
+                report.find(format!("{} shows {leaked:?} of another tenant", path.path));
+            }
         }
     }
 
@@ -128,6 +156,7 @@ fn value(parameter: &Value, intrusion: &Intrusion<'_>, random: &mut StdRng) -> S
         (Some("filter"), _) => {
             format!("{}\"{text}\"", FILTERS.choose(random).expect("there are some"))
         }
+        (Some("level"), _) => ["error", "INFO", text][random.random_range(0..3)].into(),
         (Some("from" | "to"), _) => ["-1d", "now", "-1y", text][random.random_range(0..4)].into(),
         _ if !choices.is_empty() => choices[random.random_range(0..choices.len())].to_owned(),
         _ => text.to_owned(),
@@ -144,14 +173,15 @@ fn headers(path: &Path, role: &Role, random: &mut StdRng) -> String {
         _ => format!("sec-websocket-protocol: bearer, {token}\r\n"),
     });
     let shown = shown.unwrap_or_default();
-    if path.is_socket {
-        // The key is that of RFC 6455, 1.3.
-        return format!(
-            "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{shown}"
-        );
-    }
-    format!("connection: close\r\n{shown}")
+    if path.is_socket { opening(&shown) } else { format!("connection: close\r\n{shown}") }
+}
+
+/// What opens a WebSocket, with the token as it is shown. The key is that of RFC 6455, 1.3.
+fn opening(shown: &str) -> String {
+    format!(
+        "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{shown}"
+    )
 }
 
 /// 0 where nothing was said.

@@ -130,7 +130,7 @@ impl<'a> Bench<'a> {
     async fn run(&mut self, calls: u64, compares_counts: bool) {
         self.say("making two tenants");
         let mut victim = self.furnished("victim", self.seed ^ 1).await;
-        let bystander = self.furnished("bystander", self.seed ^ 2).await;
+        let mut bystander = self.furnished("bystander", self.seed ^ 2).await;
         let public = proof::services(&bystander, &self.report).await;
         let seen = bystander.values.borrow().clone();
         let theirs = victim.values.borrow().only(is_open);
@@ -151,6 +151,8 @@ impl<'a> Bench<'a> {
         for found in differences(&before, &after) {
             self.find(format!("what the tenant sees was changed by another: {found}"));
         }
+        self.say("tails while both store");
+        self.tails(&mut victim, &mut bystander, &marks).await;
         proof::tokens_hold(&victim, &self.report).await;
         self.pages(&marks).await;
         proof::none_is_vacuous(self.contract, &self.report);
@@ -246,6 +248,15 @@ impl<'a> Bench<'a> {
             () = sending => unreachable!("it never ends"),
             () = tailing => unreachable!("it never ends"),
         }
+    }
+
+    /// That the one's tails show what it stores, and nothing of the other.
+    async fn tails(&self, victim: &mut Tenant<'_>, own: &mut Tenant<'_>, marks: &Marks) {
+        let address = &self.installation.servers[0];
+        let paths = Paths::of(address).await;
+        let (token, secret) = (own.admin.clone(), own.names.secret.clone());
+        let followed = paths.follow(address, &token, &secret, marks, &self.report);
+        self.while_busy(victim, self.while_busy(own, followed)).await;
     }
 
     /// What must not be seen: the tenant's ids, and its words.
