@@ -102,6 +102,10 @@ struct Meta {
 impl Format for Bulk {
     type Kept = Vec<Item>;
 
+    fn read_as(&self) -> Vec<&str> {
+        vec!["bulk", self.index.as_deref().unwrap_or_default()]
+    }
+
     fn weigh(&self) -> fn(&[u8]) -> usize {
         json::structure_bytes
     }
@@ -235,6 +239,12 @@ mod tests {
         let bulk = Bulk::new(Some("web".into()), NOW).unwrap();
         let found = bulk.translate(b"{\"index\":{}}\n{\"message\":\"m\"}\n", "").unwrap().0;
         assert_eq!(found.groups[0].resource.service, "", "the token says it");
+    }
+
+    #[test]
+    fn the_same_bytes_for_another_index_are_another_request() {
+        let bulk = |index: &str| Bulk::new(Some(index.to_owned()), NOW).unwrap();
+        assert_ne!(bulk("a").read_as(), bulk("b").read_as());
     }
 
     #[test]
