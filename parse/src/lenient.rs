@@ -3,6 +3,10 @@
 
 use std::borrow::Cow;
 
+/// Between signs (RFC 8259, 2). No other blanks: a receiver counts the members of a text before they are
+/// read, and knows no more.
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// The members of an object, as far as it goes; none if it is something else.
 pub(crate) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let mut rest = text.strip_prefix('{')?;
@@ -16,9 +20,10 @@ pub(crate) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
             Some(_) => return None,
         }
         let length = string_bytes(rest);
-        let Some(after) = rest[length..].trim_start().strip_prefix(':') else {
+        let behind_name = rest[length..].trim_start_matches(BLANKS);
+        let Some(after) = behind_name.strip_prefix(':') else {
             // A name that was cut off says nothing.
-            let is_cut = rest[length..].trim_start().is_empty();
+            let is_cut = behind_name.is_empty();
             if is_cut { break } else { return None }
         };
         let value = after.trim_start();

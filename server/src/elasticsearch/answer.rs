@@ -27,7 +27,7 @@ pub(super) fn answer(items: Vec<Item>, outcome: &Outcome, took_ms: u64) -> Value
 fn told_item(item: Item, rejected: Option<Option<&RejectedLog>>) -> Value {
     let mut said = Map::new();
     let Item { action, index, id } = item;
-    said.insert("_index".into(), index.unwrap_or_default().into());
+    said.insert("_index".into(), index.as_deref().unwrap_or_default().into());
     // Logs have no ids of their senders'; one that was sent is said again.
     said.insert("_id".into(), id.unwrap_or_default().into());
     match rejected {

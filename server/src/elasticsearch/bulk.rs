@@ -1,6 +1,8 @@
 //! Reads bulk requests: pairs of lines, what to do and a document. Pure. A document is a log, understood
 //! exactly as the same line in a file; Elastic's common schema is among the names that are known there.
 
+use std::sync::Arc;
+
 use logweir_core::timestamp::Timestamp;
 use logweir_parse::{Context, service};
 use logweir_proto::v1::{self, attribute::Value};
@@ -17,16 +19,38 @@ use crate::{
 
 /// Documents of a request: each has a part of the answer.
 const ITEMS_MAX: usize = 100_000;
+/// The name of an index, bytes: what Elasticsearch takes (`MAX_INDEX_NAME_BYTES` in
+/// `MetadataCreateIndexService.java`). Each document gets a copy.
+const INDEX_BYTES_MAX: usize = 255;
 /// Where the name of an index is kept that is not the service's.
 const INDEX_ATTRIBUTE: &str = "elasticsearch.index";
 /// Why a document is rejected, as metrics show it.
 const NOT_ADDED: &str = "not_an_addition";
 
+const INVALID_INDEX: &str = "invalid_index_name";
+
 /// A bulk request.
 pub(super) struct Bulk {
     /// The index in the path.
-    pub(super) index: Option<String>,
-    pub(super) now: Timestamp,
+    index: Option<Arc<str>>,
+    now: Timestamp,
+}
+
+impl Bulk {
+    /// One that is sent to this index; refused if it can be none.
+    pub(super) fn new(index: Option<String>, now: Timestamp) -> Result<Self, Refusal> {
+        if let Some(why) = index.as_deref().and_then(invalid_index) {
+            return Err(malformed(&why));
+        }
+        Ok(Self { index: index.map(Arc::from), now })
+    }
+}
+
+/// Why a name is none of an index.
+fn invalid_index(index: &str) -> Option<String> {
+    let bytes = index.len();
+    let why = || format!("the name of the index is {bytes} bytes, the limit is {INDEX_BYTES_MAX}");
+    (bytes > INDEX_BYTES_MAX).then(why)
 }
 
 /// What is to be done with a document.
@@ -53,7 +77,8 @@ impl Action {
 #[derive(Debug, PartialEq)]
 pub(super) struct Item {
     pub(super) action: Action,
-    pub(super) index: Option<String>,
+    /// Shared by those that only the path names one for.
+    pub(super) index: Option<Arc<str>>,
     pub(super) id: Option<String>,
 }
 
@@ -77,6 +102,10 @@ struct Meta {
 impl Format for Bulk {
     type Kept = Vec<Item>;
 
+    fn read_as(&self) -> Vec<&str> {
+        vec!["bulk", self.index.as_deref().unwrap_or_default()]
+    }
+
     fn weigh(&self) -> fn(&[u8]) -> usize {
         json::structure_bytes
     }
@@ -98,19 +127,22 @@ impl Format for Bulk {
                     limit: ITEMS_MAX,
                 });
             }
-            let item = item(line, self.index.as_deref()).map_err(|why| {
+            let item = item(line, self.index.as_ref()).map_err(|why| {
                 malformed(&format!("what to do with document {place} cannot be read: {why}"))
             })?;
             let document = match item.action {
                 Action::Delete => None,
                 _ => Some(lines.next().ok_or_else(|| malformed("the last document is missing"))?),
             };
-            match document.filter(|_| matches!(item.action, Action::Create | Action::Index)) {
-                Some(document) => {
+            let added = matches!(item.action, Action::Create | Action::Index);
+            let invalid_index = item.index.as_deref().and_then(invalid_index);
+            match (document.filter(|_| added), invalid_index) {
+                (Some(_), Some(why)) => batches.reject(place, INVALID_INDEX, || why),
+                (Some(document), None) => {
                     let naming = Naming { index: item.index.as_deref(), unnamed };
                     add(&mut batches, place, document, &naming, &context);
                 }
-                None => batches.reject(place, NOT_ADDED, || {
+                (None, _) => batches.reject(place, NOT_ADDED, || {
                     "logs are only added: use create or index".to_owned()
                 }),
             }
@@ -120,14 +152,14 @@ impl Format for Bulk {
     }
 }
 
-fn item(line: &[u8], of_path: Option<&str>) -> Result<Item, String> {
+fn item(line: &[u8], of_path: Option<&Arc<str>>) -> Result<Item, String> {
     let (action, meta) = match serde_json::from_slice(line).map_err(|error| error.to_string())? {
         ActionLine::Create(meta) => (Action::Create, meta),
         ActionLine::Index(meta) => (Action::Index, meta),
         ActionLine::Update(meta) => (Action::Update, meta),
         ActionLine::Delete(meta) => (Action::Delete, meta),
     };
-    let index = meta.index.or_else(|| of_path.map(str::to_owned));
+    let index = meta.index.map(Arc::from).or_else(|| of_path.cloned());
     Ok(Item { action, index, id: meta.id })
 }
 
@@ -169,7 +201,8 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_767_323_045);
 
     fn translated(body: &str) -> Result<(Translation, Vec<Item>), Refusal> {
-        Bulk { index: Some("web".into()), now: NOW }.translate(body.as_bytes(), UNKNOWN_SERVICE)
+        let bulk = Bulk::new(Some("web".into()), NOW).unwrap();
+        bulk.translate(body.as_bytes(), UNKNOWN_SERVICE)
     }
 
     #[test]
@@ -180,7 +213,7 @@ mod tests {
         let (mut found, items) = translated(body).unwrap();
         assert!(found.can_be_told);
         let id = Some("x".to_owned());
-        let index = Some("filebeat-2026.01.02".to_owned());
+        let index = Some("filebeat-2026.01.02".into());
         assert_eq!(items, [Item { action: Action::Create, index, id }]);
         let mut group = found.groups.remove(0);
         assert_eq!(group.resource.service, "shop");
@@ -203,9 +236,15 @@ mod tests {
             let (found, _) = translated(&format!("{action}\n{{\"message\":\"m\"}}")).unwrap();
             assert_eq!(found.groups[0].resource.service, service, "{action}");
         }
-        let bulk = Bulk { index: Some("web".into()), now: NOW };
+        let bulk = Bulk::new(Some("web".into()), NOW).unwrap();
         let found = bulk.translate(b"{\"index\":{}}\n{\"message\":\"m\"}\n", "").unwrap().0;
         assert_eq!(found.groups[0].resource.service, "", "the token says it");
+    }
+
+    #[test]
+    fn the_same_bytes_for_another_index_are_another_request() {
+        let bulk = |index: &str| Bulk::new(Some(index.to_owned()), NOW).unwrap();
+        assert_ne!(bulk("a").read_as(), bulk("b").read_as());
     }
 
     #[test]
@@ -222,6 +261,22 @@ mod tests {
         );
         assert_eq!(found.rejected.places, [1, 2, 3]);
         assert_eq!(found.groups[0].parts[0].places, [0, 4]);
+    }
+
+    #[test]
+    fn an_index_of_any_length_is_not_copied_into_each_document() {
+        let long = "a".repeat(INDEX_BYTES_MAX + 1);
+        assert_eq!(Bulk::new(Some(long.clone()), NOW).err().unwrap().reason(), "MALFORMED");
+        assert!(Bulk::new(Some(long[1..].to_owned()), NOW).is_ok());
+        let body = format!(
+            "{{\"index\":{{\"_index\":\"{long}\"}}}}\n{{}}\n{}",
+            "{\"index\":{}}\n{\"message\":\"m\"}\n".repeat(2)
+        );
+        let (found, items) = translated(&body).unwrap();
+        assert_eq!(found.rejected.places, [0]);
+        assert_eq!(found.rejected.told[0].reason, INVALID_INDEX);
+        let of = |item: &Item| item.index.clone().unwrap();
+        assert!(Arc::ptr_eq(&of(&items[1]), &of(&items[2])), "the path's is held once");
     }
 
     #[test]

@@ -110,7 +110,8 @@ async fn take(
     let (head, body) = request.into_parts();
     let caller = receiver.auth.identify(&head.headers, &head.extensions, Access::Ingest)?;
     let encoding = encoding(head.headers.get(CONTENT_ENCODING))?;
-    let request = receiver::Request::unnamed(Bulk { index, now: clock() }, encoding, body);
+    let bulk = Bulk::new(index, clock())?;
+    let request = receiver::Request::unnamed(bulk, encoding, body);
     let received = receiver.take(&caller, request, rand::random()).await?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let said = answer(received.kept, &received.outcome, took_ms);

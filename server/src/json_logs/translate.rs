@@ -22,6 +22,10 @@ pub(super) struct Records {
 impl Format for Records {
     type Kept = ();
 
+    fn read_as(&self) -> Vec<&str> {
+        vec!["json", if self.is_by_lines { "by lines" } else { "" }]
+    }
+
     fn weigh(&self) -> fn(&[u8]) -> usize {
         json::structure_bytes
     }
@@ -88,6 +92,12 @@ mod tests {
         assert!(record.attributes.iter().any(|attribute| attribute.key == DAMAGED_JSON));
         let (_, record) = one(r#"{"message":"a \ud800 b"}"#);
         assert!(record.message.starts_with("a "), "{record:?}");
+    }
+
+    #[test]
+    fn the_same_bytes_by_lines_are_another_request() {
+        let read_as = |is_by_lines| Records { is_by_lines, now: NOW }.read_as().concat();
+        assert_ne!(read_as(true), read_as(false));
     }
 
     #[test]

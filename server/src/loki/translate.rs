@@ -54,6 +54,13 @@ pub(super) enum Push {
 impl Format for Push {
     type Kept = ();
 
+    fn read_as(&self) -> Vec<&str> {
+        vec![match self {
+            Self::Protobuf => "loki in protobuf",
+            Self::Json => "loki in json",
+        }]
+    }
+
     fn weigh(&self) -> fn(&[u8]) -> usize {
         match self {
             Self::Protobuf => loki_structure_bytes,

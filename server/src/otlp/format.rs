@@ -29,6 +29,14 @@ pub(super) enum Otlp {
 impl Format for Otlp {
     type Kept = ();
 
+    fn read_as(&self) -> Vec<&str> {
+        // A sender may change from one way to another for a repeat.
+        vec![match self {
+            Self::Grpc | Self::Protobuf => "otlp in protobuf",
+            Self::Json => "otlp in json",
+        }]
+    }
+
     fn framing_bytes(&self) -> usize {
         if *self == Self::Grpc { HEADER_BYTES } else { 0 }
     }

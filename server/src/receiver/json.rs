@@ -12,7 +12,7 @@ const LINE_BYTES: usize = 32;
 /// About how much memory records in JSON take once decoded, bytes: in an array, by lines, or however else
 /// they come.
 pub(crate) fn structure_bytes(body: &[u8]) -> usize {
-    let (mut depth, mut before, mut bytes) = (0_usize, b'\n', 0);
+    let (mut depth, mut before, mut bytes) = (0_usize, b'\n', names(body) * MEMBER_BYTES);
     for (_, sign) in signs(body) {
         match sign {
             b'{' => {
@@ -25,14 +25,29 @@ pub(crate) fn structure_bytes(body: &[u8]) -> usize {
                 bytes += ELEMENT_BYTES;
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
-            b':' => bytes += MEMBER_BYTES,
             b'\n' => bytes += LINE_BYTES,
+            b':' => {}
             _ if depth <= 1 => bytes += ELEMENT_BYTES,
             _ => {}
         }
         before = sign;
     }
     bytes
+}
+
+/// Names of members, wherever they are: each is in quotes before its colon. In what is nearly JSON the
+/// quotes may be single ones, with a double one within, and then `signs` takes what is outside of strings
+/// for what is inside; and a text may be an object that is read too.
+fn names(body: &[u8]) -> usize {
+    let mut before = b'\n';
+    let of_name = |byte: &&u8| {
+        let is_name = **byte == b':' && matches!(before, b'"' | b'\'');
+        if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            before = **byte;
+        }
+        is_name
+    };
+    body.iter().filter(of_name).count()
 }
 
 /// The same where each array may be a log.
@@ -85,6 +100,10 @@ mod tests {
         assert!(structure_bytes(hidden.as_bytes()) > 400_000);
         let unclosed = "{\"a\":1\n".repeat(1_000);
         assert!(structure_bytes(unclosed.as_bytes()) > 400_000);
+        for hides in ["'a':1,", "'a' :1,", "\"a\":1,"] {
+            let hidden = format!("{{'x':'\"',{}}}", hides.repeat(1_000));
+            assert!(structure_bytes(hidden.as_bytes()) > 96_000, "{hides}");
+        }
         let pushed = format!("{{\"values\":[{}]}}", "[\"1\",\"\"],".repeat(1_000));
         assert!(structure_bytes_of_arrays(pushed.as_bytes()) > 400_000);
     }

@@ -51,9 +51,16 @@ impl Evidence {
     }
 }
 
-/// What names a request by its content.
-pub(crate) fn content_hash(message: &[u8]) -> [u8; 16] {
-    let hash: [u8; 32] = Sha256::digest(message).into();
+/// What names a request by its content, and by what else decides which logs that is.
+pub(crate) fn content_hash(read_as: &[&str], message: &[u8]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    for part in read_as {
+        // With its length, so that no two of them run into one another or into the message.
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.update(message);
+    let hash: [u8; 32] = hash.finalize().into();
     let mut half = [0; 16];
     half.copy_from_slice(&hash[..16]);
     half
@@ -104,8 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn another_byte_is_another_request() {
-        assert_eq!(content_hash(b"a"), content_hash(b"a"));
-        assert_ne!(content_hash(b"a"), content_hash(b"b"));
+    fn another_byte_or_reading_is_another_request() {
+        let request = content_hash(&["bulk", "a"], b"m");
+        assert_eq!(request, content_hash(&["bulk", "a"], b"m"));
+        for (read_as, message) in
+            [(["bulk", "a"], "n"), (["bulk", "b"], "m"), (["bul", "ka"], "m"), (["bulk", ""], "am")]
+        {
+            assert_ne!(request, content_hash(&read_as, message.as_bytes()), "{read_as:?}");
+        }
     }
 }

@@ -33,6 +33,10 @@ pub(crate) trait Format: Send + 'static {
     /// What its answer needs of a request besides what became of the logs.
     type Kept: Send + 'static;
 
+    /// The receiver, and whatever of a request besides its message decides what becomes of it: the same
+    /// message read in another way is another request.
+    fn read_as(&self) -> Vec<&str>;
+
     /// Bytes around the message.
     fn framing_bytes(&self) -> usize {
         0
@@ -181,7 +185,7 @@ fn read<F: Format>(
 ) -> Result<ReadRequest<F::Kept>, Refusal> {
     let (payload, encoding) = format.unframed(body.sent.clone(), encoding)?;
     let mut message = body.inflate(payload, encoding, inflater)?;
-    let content = content_hash(&message.bytes);
+    let content = content_hash(&format.read_as(), &message.bytes);
     let (translation, kept) = format.translate(&message.bytes, unnamed)?;
     // What logs have in common was not in the message as often as they are.
     message.charge_to(translation.bytes())?;
