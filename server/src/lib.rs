@@ -32,6 +32,7 @@ use std::{
 };
 
 use axum::Router;
+use futures::future::OptionFuture;
 use logweir_core::{
     fairness::permits::TenantPermits,
     runtime::{
@@ -78,6 +79,7 @@ use crate::{
     otlp::grpc::LogsService,
     query::{Matcher, QueryHandler},
     receiver::Receiver,
+    status::Refusal,
 };
 pub use crate::{
     auth::{
@@ -202,6 +204,7 @@ pub async fn run(
         shared: &shared,
     };
     let (health, router) = parts.routes(tasks)?;
+    let mut syslog = None;
     if let Some(listeners) = listeners.syslog {
         let shared = syslog::Shared {
             auth: Arc::clone(&auth),
@@ -212,7 +215,8 @@ pub async fn run(
             clock: Arc::clone(&clock),
         };
         let started = syslog::start(listeners, shared, tasks);
-        started.map_err(|refusal| ServerError::SyslogToken(refusal.to_string()))?;
+        let refused = |refusal: Refusal| ServerError::SyslogToken(refusal.to_string());
+        syslog = Some(started.map_err(refused)?);
     }
     let router = router.merge(health::router(readiness.clone(), ports.metrics.clone()));
     if let Some(identity) = ports.identity.clone() {
@@ -229,7 +233,10 @@ pub async fn run(
     stop.run_until_cancelled(lookout.look()).await;
     tasks.spawn("lookout", Fate::Essential, lookout.run());
     let (http, tls) = (listeners.http, ports.tls);
-    connection::serve(http, router, &config, tls, connections, tasks).await;
+    let served = connection::serve(http, router, &config, tls, connections, tasks);
+    let drain = Duration::from_secs(config.drain_timeout_seconds);
+    let drained = OptionFuture::from(syslog.map(|syslog| syslog.drained(drain)));
+    tokio::join!(served, drained);
     Ok(())
 }
 

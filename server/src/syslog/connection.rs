@@ -21,12 +21,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::{
     config::SyslogConfig,
     framing::{Framing, Message},
-    intake::{Ended, Intake},
+    intake::Intake,
 };
 use crate::listener::tls::Tls;
 
@@ -79,12 +80,14 @@ impl Streams {
         listener: TcpListener,
         tls: Option<Tls>,
         tasks: Tasks,
+        tracker: TaskTracker,
     ) {
         let stop = tasks.stop_token();
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
                     let serving = Arc::clone(&self).serve(stream, peer, tls.clone());
+                    let serving = tracker.track_future(serving);
                     tasks.spawn("syslog connection", Fate::MayEnd, serving);
                 }
                 Err(error) => {
@@ -147,10 +150,28 @@ impl Streams {
         }
     }
 
-    /// Reads until the stream ends, or the process is to stop: then between two messages, and not while
-    /// some become durable.
-    async fn read(&self, mut stream: impl AsyncRead + Unpin, peer: IpAddr) -> io::Result<()> {
+    /// Reads until the stream ends, or the process is to stop.
+    pub(super) async fn read(
+        &self,
+        mut stream: impl AsyncRead + Unpin,
+        peer: IpAddr,
+    ) -> io::Result<()> {
         let mut framing = Framing::new(self.config.message_bytes_max);
+        let ended = self.read_whole(&mut stream, &mut framing, peer).await;
+        // What has begun when a stream ends, however it does, is a message.
+        let mut last = Vec::new();
+        framing.finish(&mut last);
+        self.take(last, peer).await;
+        ended
+    }
+
+    /// Takes the messages that are whole. It is not left while some become durable.
+    async fn read_whole(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        framing: &mut Framing,
+        peer: IpAddr,
+    ) -> io::Result<()> {
         let (mut buffer, mut began, mut has_spoken) = (vec![0; READ_BYTES], None, false);
         loop {
             let deadline = self.deadline(began, has_spoken);
@@ -160,22 +181,27 @@ impl Streams {
             };
             let Ok(read) = read else {
                 counter!("logweir_syslog_connections_timed_out_total").increment(1);
-                return self.finish(framing, peer).await;
+                return Ok(());
             };
             let read = read?;
             if read == 0 {
-                return self.finish(framing, peer).await;
-            }
-            has_spoken = true;
-            let Ok(room) = self.intake.room(GROUP_BYTES_MAX).await else { return Ok(()) };
-            let mut group = Vec::new();
-            framing.push(&buffer[..read], &mut group);
-            let is_over = fill(&mut stream, &mut framing, &mut buffer, &mut group)?;
-            let is_whole = !framing.is_within();
-            let is_another = !group.is_empty() || began.is_none();
-            if self.take(group, peer).await.is_err() {
                 return Ok(());
             }
+            has_spoken = true;
+            let room = self.intake.room(GROUP_BYTES_MAX).await;
+            let mut group = Vec::new();
+            framing.push(&buffer[..read], &mut group);
+            let room = match room {
+                Ok(room) => room,
+                Err(refusal) => {
+                    self.intake.refuse(group.len(), &refusal);
+                    return Ok(());
+                }
+            };
+            let filled = fill(stream, framing, &mut buffer, &mut group);
+            let is_whole = !framing.is_within();
+            let is_another = !group.is_empty() || began.is_none();
+            self.take(group, peer).await;
             drop(room);
             // After that: the time for it is ours and not the sender's.
             match (is_whole, is_another) {
@@ -183,27 +209,18 @@ impl Streams {
                 (false, true) => began = Some(Instant::now()),
                 (false, false) => {}
             }
-            if is_over {
-                return self.finish(framing, peer).await;
+            if filled? {
+                return Ok(());
             }
         }
     }
 
-    /// What has begun when a stream ends is a message.
-    async fn finish(&self, framing: Framing, peer: IpAddr) -> io::Result<()> {
-        let mut last = Vec::new();
-        framing.finish(&mut last);
-        // Nobody is there to be told.
-        drop(self.take(last, peer).await);
-        Ok(())
-    }
-
-    async fn take(&self, messages: Vec<Message>, peer: IpAddr) -> Result<(), Ended> {
+    async fn take(&self, messages: Vec<Message>, peer: IpAddr) {
         if messages.is_empty() {
-            return Ok(());
+            return;
         }
         let messages: Vec<_> = messages.into_iter().map(|message| (message, peer)).collect();
-        self.intake.take(&messages).await
+        self.intake.take(&messages).await;
     }
 }
 
@@ -224,8 +241,6 @@ fn fill(
                 framing.push(&buffer[..read], group);
                 bytes += read;
             }
-            // What came before it is taken first.
-            Some(Err(_)) if !group.is_empty() => return Ok(true),
             Some(Err(error)) => return Err(error),
         }
     }

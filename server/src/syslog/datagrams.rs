@@ -16,10 +16,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{
-    framing::Message,
-    intake::{Ended, Intake},
-};
+use super::{framing::Message, intake::Intake};
 
 /// Datagrams that wait: their bytes, and how many.
 const WAITING_BYTES_MAX: usize = 8 << 20;
@@ -87,7 +84,7 @@ fn put(
         waiting.try_send((message, peer.ip().to_canonical(), place)).is_ok()
     });
     if !is_put {
-        note_dropped(1);
+        counter!("logweir_syslog_datagrams_dropped_total").increment(1);
     }
 }
 
@@ -100,20 +97,14 @@ async fn pass_on(mut arrived: mpsc::Receiver<Waiting>, intake: &Intake) {
             group.push((message, peer));
             places.push(place);
         }
-        if take(&group, intake).await.is_err() {
-            note_dropped(group.len());
+        let bytes = group.iter().map(|(message, _)| message.bytes.len()).sum();
+        match intake.room(bytes).await {
+            Ok(charge) => {
+                intake.take(&group).await;
+                drop(charge);
+            }
+            Err(refusal) => intake.refuse(group.len(), &refusal),
         }
         drop(places);
     }
-}
-
-async fn take(group: &[(Message, IpAddr)], intake: &Intake) -> Result<(), Ended> {
-    let charge = intake.room(group.iter().map(|(message, _)| message.bytes.len()).sum()).await?;
-    intake.take(group).await?;
-    drop(charge);
-    Ok(())
-}
-
-fn note_dropped(datagrams: usize) {
-    counter!("logweir_syslog_datagrams_dropped_total").increment(datagrams as u64);
 }

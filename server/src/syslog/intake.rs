@@ -1,13 +1,20 @@
 //! Passes messages on until they are durable. What passes is waited for, however long: nobody can be
-//! told to come back.
+//! told to come back. Only the end of the process bounds it, and what is given up then is counted.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use logweir_core::{
     fairness::permits::TenantPermit, identity::ServiceScope, runtime::clock::Clock,
 };
 use logweir_parse::{Context, Tz};
 use metrics::counter;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -31,33 +38,52 @@ pub(super) struct Intake {
     pub(super) header: String,
     pub(super) zone: Tz,
     pub(super) clock: Clock,
+    /// Nothing more is to be read.
     pub(super) stop: CancellationToken,
+    /// The time is over that what was read has to become durable after the stop.
+    pub(super) give_up: CancellationToken,
+    pub(super) given_up: AtomicU64,
 }
-
-/// Why no more is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ended;
 
 impl Intake {
     /// Whose the messages are, as long as the token holds.
-    pub(super) fn caller(&self) -> Result<Arc<Caller>, Ended> {
+    pub(super) fn caller(&self) -> Result<Arc<Caller>, Refusal> {
         let admitted = self.auth.admit(Some(self.header.as_bytes()), Access::Ingest);
-        admitted.map_err(|refusal| {
+        admitted.inspect_err(|refusal| {
             warn!(%refusal, "no syslog is taken: the token of syslog.token_file lets nobody send");
-            Ended
         })
     }
 
     /// Room for so many bytes of messages, once the tenant may have it.
-    pub(super) async fn room(&self, bytes: usize) -> Result<TenantPermit, Ended> {
+    pub(super) async fn room(&self, bytes: usize) -> Result<TenantPermit, Refusal> {
         let tenant = self.caller()?.tenant.clone();
         let bytes = bytes.min(self.ingest.limits.in_flight_bytes_max);
         let budget = TenantBudget { budget: self.budget.clone(), tenant };
-        self.stop.run_until_cancelled(budget.take(bytes)).await.ok_or(Ended)
+        let room = self.give_up.run_until_cancelled(budget.take(bytes)).await;
+        room.ok_or_else(Refusal::stopping)
     }
 
-    /// Resolves once the messages are durable, or will never be.
-    pub(super) async fn take(&self, messages: &[(Message, IpAddr)]) -> Result<(), Ended> {
+    /// Resolves once the messages are durable, or were counted as refused.
+    pub(super) async fn take(&self, messages: &[(Message, IpAddr)]) {
+        let taking = self.give_up.run_until_cancelled(self.try_take(messages));
+        if let Err(refusal) = taking.await.unwrap_or_else(|| Err(Refusal::stopping())) {
+            self.refuse(messages.len(), &refusal);
+        }
+    }
+
+    /// Counts messages that were read and will never be logs.
+    pub(super) fn refuse(&self, messages: usize, refusal: &Refusal) {
+        let (reason, messages) = (refusal.reason(), messages as u64);
+        counter!("logweir_syslog_messages_refused_total", "reason" => reason).increment(messages);
+        if self.give_up.is_cancelled() {
+            // Told once for all of them, at the end.
+            self.given_up.fetch_add(messages, Ordering::Relaxed);
+        } else {
+            warn!(%refusal, messages, "syslog messages were refused for ever");
+        }
+    }
+
+    async fn try_take(&self, messages: &[(Message, IpAddr)]) -> Result<(), Refusal> {
         let caller = self.caller()?;
         let context = Context { zone: self.zone, ..Context::at((self.clock)()) };
         let unnamed = unnamed(caller.scope == ServiceScope::Any);
@@ -68,13 +94,7 @@ impl Intake {
         counter!("logweir_syslog_messages_total").increment(messages.len() as u64);
         // The same with each try: what became durable of it is not added again.
         let id = RequestId::unnamed(rand::random());
-        let translation = match batches.finish() {
-            Ok(translation) => translation,
-            Err(refusal) => {
-                note_refused(messages.len(), &refusal);
-                return Ok(());
-            }
-        };
+        let translation = batches.finish()?;
         loop {
             let (groups, rejected) = (translation.groups.clone(), translation.rejected.clone());
             let split = Split { groups, id, rejected, counts_repeats: false };
@@ -82,19 +102,8 @@ impl Intake {
                 Ok(_) => return Ok(()),
                 Err(refusal) => refusal,
             };
-            let Some(retry_after) = refusal.retry_after() else {
-                note_refused(messages.len(), &refusal);
-                return Ok(());
-            };
-            let waited = self.stop.run_until_cancelled(tokio::time::sleep(retry_after)).await;
-            waited.ok_or(Ended)?;
+            let Some(retry_after) = refusal.retry_after() else { return Err(refusal) };
+            sleep(retry_after).await;
         }
     }
-}
-
-fn note_refused(messages: usize, refusal: &Refusal) {
-    let reason = refusal.reason();
-    counter!("logweir_syslog_messages_refused_total", "reason" => reason)
-        .increment(messages as u64);
-    warn!(%refusal, messages, "syslog messages were refused for ever");
 }
