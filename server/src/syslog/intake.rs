@@ -25,10 +25,22 @@ use crate::{
         Ingest,
         split::{RequestId, Split},
     },
-    listener::message_body::{Budget, TenantBudget},
-    receiver::{Batches, service::unnamed},
+    listener::{
+        decoded_size::OTLP_RECORD_BYTES,
+        message_body::{Budget, TenantBudget},
+    },
+    receiver::{Batches, Translation, batches::ATTRIBUTE_BYTES, service::unnamed},
     status::Refusal,
 };
+
+/// Memory of a message and the log that it becomes, without their text, bytes: as of a log that comes by
+/// OTLP, and its host.
+const MESSAGE_BYTES: usize = OTLP_RECORD_BYTES + ATTRIBUTE_BYTES;
+
+/// About what messages take that are so many bytes together.
+pub(super) const fn weight(messages: usize, bytes: usize) -> usize {
+    bytes + messages * MESSAGE_BYTES
+}
 
 /// Passes messages on.
 pub(super) struct Intake {
@@ -54,9 +66,10 @@ impl Intake {
         })
     }
 
-    /// Room for so many bytes of messages, once the tenant may have it.
+    /// Room for so many bytes, once the tenant may have it.
     pub(super) async fn room(&self, bytes: usize) -> Result<TenantPermit, Refusal> {
         let tenant = self.caller()?.tenant.clone();
+        // More than all there is would never come.
         let bytes = bytes.min(self.ingest.limits.in_flight_bytes_max);
         let budget = TenantBudget { budget: self.budget.clone(), tenant };
         let room = self.give_up.run_until_cancelled(budget.take(bytes)).await;
@@ -87,16 +100,17 @@ impl Intake {
         let caller = self.caller()?;
         let context = Context { zone: self.zone, ..Context::at((self.clock)()) };
         let unnamed = unnamed(caller.scope == ServiceScope::Any);
-        let mut batches = Batches::default();
-        for (place, (message, peer)) in (0..).zip(messages) {
-            translate::add(&mut batches, place, message, *peer, unnamed, &context);
-        }
         counter!("logweir_syslog_messages_total").increment(messages.len() as u64);
         // The same with each try: what became durable of it is not added again.
         let id = RequestId::unnamed(rand::random());
-        let translation = batches.finish()?;
         loop {
-            let (groups, rejected) = (translation.groups.clone(), translation.rejected.clone());
+            // Made anew for each try, and the same each time, so that while one is waited for there are
+            // the messages alone.
+            let mut batches = Batches::default();
+            for (place, (message, peer)) in (0..).zip(messages) {
+                translate::add(&mut batches, place, message, *peer, unnamed, &context);
+            }
+            let Translation { groups, rejected, .. } = batches.finish()?;
             let split = Split { groups, id, rejected, counts_repeats: false };
             let refusal = match self.ingest.ingest_split(&caller, split).await {
                 Ok(_) => return Ok(()),
