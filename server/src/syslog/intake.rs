@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use logweir_core::{
@@ -14,7 +15,8 @@ use logweir_core::{
 };
 use logweir_parse::{Context, Tz};
 use metrics::counter;
-use tokio::time::sleep;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -33,6 +35,8 @@ use crate::{
     status::Refusal,
 };
 
+/// How often it is told that messages are refused; all of them are counted.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Memory of a message and the log that it becomes, without their text, bytes: as of a log that comes by
 /// OTLP, and its host.
 const MESSAGE_BYTES: usize = OTLP_RECORD_BYTES + ATTRIBUTE_BYTES;
@@ -55,6 +59,8 @@ pub(super) struct Intake {
     /// The time is over that what was read has to become durable after the stop.
     pub(super) give_up: CancellationToken,
     pub(super) given_up: AtomicU64,
+    /// When a refusal was told last.
+    pub(super) told: Mutex<Option<Instant>>,
 }
 
 impl Intake {
@@ -62,6 +68,9 @@ impl Intake {
     pub(super) fn caller(&self) -> Result<Arc<Caller>, Refusal> {
         let admitted = self.auth.admit(Some(self.header.as_bytes()), Access::Ingest);
         admitted.inspect_err(|refusal| {
+            if !self.may_tell() {
+                return;
+            }
             warn!(%refusal, "no syslog is taken: the token of syslog.token_file lets nobody send");
         })
     }
@@ -91,9 +100,19 @@ impl Intake {
         if self.give_up.is_cancelled() {
             // Told once for all of them, at the end.
             self.given_up.fetch_add(messages, Ordering::Relaxed);
-        } else {
+        } else if self.may_tell() {
             warn!(%refusal, messages, "syslog messages were refused for ever");
         }
+    }
+
+    /// Whether a refusal may be told now: any sender could else fill the server's own log.
+    pub(super) fn may_tell(&self) -> bool {
+        let mut told = self.told.lock();
+        let may = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if may {
+            *told = Some(Instant::now());
+        }
+        may
     }
 
     async fn try_take(&self, messages: &[(Message, IpAddr)]) -> Result<(), Refusal> {

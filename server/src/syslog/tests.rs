@@ -14,7 +14,6 @@ use logweir_core::{
 };
 use logweir_queue::{PublishError, Publisher};
 use logweir_storage::{SqliteConfig, SqliteStorage};
-use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncWriteExt, duplex},
@@ -103,6 +102,7 @@ fn bench() -> Bench {
         stop: CancellationToken::new(),
         give_up: CancellationToken::new(),
         given_up: AtomicU64::new(0),
+        told: Mutex::default(),
     });
     let streams = Streams::new(config, Arc::clone(&intake), TenantPermits::for_one(100, 3));
     let running = Running { tracker: TaskTracker::new(), intake };
@@ -157,4 +157,12 @@ async fn a_stream_is_charged_for_its_messages_and_for_no_more() {
         reading.await.unwrap();
     }
     assert_eq!((gate.taken.lock().len(), held()), (2_501, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_once_a_minute() {
+    let Bench { running, _directory, .. } = bench();
+    assert_eq!([running.intake.may_tell(), running.intake.may_tell()], [true, false]);
+    sleep(Duration::from_secs(60)).await;
+    assert!(running.intake.may_tell());
 }
