@@ -26,6 +26,10 @@ use serde::{Deserialize, Serialize};
 use crate::{error::Error, secret_url::SecretUrl};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// The longest message of syslog that may be asked for, bytes.
+const SYSLOG_MESSAGE_BYTES_CEILING: usize = 1 << 20;
+/// The longest time that syslog may be told to wait: 30 days.
+const SYSLOG_TIMEOUT_SECONDS_MAX: u64 = 30 * 86_400;
 
 /// Everything that can be set, with its default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -329,7 +333,24 @@ impl ProcessConfig {
             "must be given for syslog.tls_listen",
         );
         require("syslog.timezone", syslog.has_known_zone(), "must be a zone such as Europe/Berlin");
-        require("syslog.message_bytes_max", syslog.message_bytes_max > 0, "must be positive");
+        // Each connection may hold one that has begun.
+        require(
+            "syslog.message_bytes_max",
+            (1..=SYSLOG_MESSAGE_BYTES_CEILING).contains(&syslog.message_bytes_max),
+            &format!("must be between 1 and {SYSLOG_MESSAGE_BYTES_CEILING}"),
+        );
+        require(
+            "syslog.address_connections_max",
+            syslog.address_connections_max > 0,
+            "must be positive",
+        );
+        for (key, seconds) in [
+            ("syslog.read_timeout_seconds", syslog.read_timeout_seconds),
+            ("syslog.idle_timeout_seconds", syslog.idle_timeout_seconds),
+        ] {
+            let holds = (1..=SYSLOG_TIMEOUT_SECONDS_MAX).contains(&seconds);
+            require(key, holds, &format!("must be between 1 and {SYSLOG_TIMEOUT_SECONDS_MAX}"));
+        }
         if let Some(error) = origins {
             require("cors_origins", false, &error.to_string());
         }
@@ -505,7 +526,7 @@ mod tests {
     fn values_that_cannot_work_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("logweir.toml");
-        let text = "amqp_url = 'amqp://h'\ntls_cert = 'a'\ncors_origins = 'shop'\n[queue]\nbatches_max = 0\n[server.limits]\nrequest_bytes_max = 40000000\n[processor]\ncontamination = 2.0";
+        let text = "amqp_url = 'amqp://h'\ntls_cert = 'a'\ncors_origins = 'shop'\n[queue]\nbatches_max = 0\n[server.limits]\nrequest_bytes_max = 40000000\n[processor]\ncontamination = 2.0\n[syslog]\nmessage_bytes_max = 2000000\naddress_connections_max = 0\nread_timeout_seconds = 0\nidle_timeout_seconds = 9223372036854775807";
         fs::write(&file, text).unwrap();
         let error = args(Some(file)).load(&[]).unwrap_err().to_string();
         assert!(error.contains("queue.batches_max must be positive"), "{error}");
@@ -513,5 +534,9 @@ mod tests {
         assert!(error.contains("processor.contamination must be between"), "{error}");
         assert!(error.contains("cors_origins \"shop\" is no origin"), "{error}");
         assert!(error.contains("tls_key must be given to speak TLS"), "{error}");
+        for key in ["message_bytes_max", "read_timeout_seconds", "idle_timeout_seconds"] {
+            assert!(error.contains(&format!("syslog.{key} must be between 1 and")), "{error}");
+        }
+        assert!(error.contains("syslog.address_connections_max must be positive"), "{error}");
     }
 }

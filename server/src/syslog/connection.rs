@@ -11,7 +11,7 @@ use std::{
 
 use futures::FutureExt;
 use logweir_core::{
-    fairness::permits::TenantPermits,
+    fairness::permits::{TenantPermit, TenantPermits},
     runtime::tasks::{Fate, Tasks},
 };
 use metrics::counter;
@@ -27,12 +27,12 @@ use tracing::{debug, warn};
 use super::{
     config::SyslogConfig,
     framing::{Framing, Message},
-    intake::Intake,
+    intake::{Intake, weight},
 };
-use crate::listener::tls::Tls;
+use crate::{listener::tls::Tls, status::Refusal};
 
 /// Read of a stream at a time, bytes.
-const READ_BYTES: usize = 16 << 10;
+pub(super) const READ_BYTES: usize = 16 << 10;
 /// Messages that become durable together: bytes, and how many.
 const GROUP_BYTES_MAX: usize = 256 << 10;
 const GROUP_MESSAGES_MAX: usize = 2_000;
@@ -172,33 +172,34 @@ impl Streams {
         framing: &mut Framing,
         peer: IpAddr,
     ) -> io::Result<()> {
-        let (mut buffer, mut began, mut has_spoken) = (vec![0; READ_BYTES], None, false);
+        let (mut chunk, mut began, mut has_spoken) = (Chunk::new(), None, false);
         loop {
-            let deadline = self.deadline(began, has_spoken);
-            let reading = timeout_at(deadline, stream.read(&mut buffer));
-            let Some(read) = self.intake.stop.run_until_cancelled(reading).await else {
-                return Ok(());
-            };
-            let Ok(read) = read else {
-                counter!("logweir_syslog_connections_timed_out_total").increment(1);
-                return Ok(());
-            };
-            let read = read?;
-            if read == 0 {
-                return Ok(());
+            if chunk.unread().is_empty() {
+                let deadline = self.deadline(began, has_spoken);
+                let reading = timeout_at(deadline, chunk.read(stream));
+                let Some(read) = self.intake.stop.run_until_cancelled(reading).await else {
+                    return Ok(());
+                };
+                let Ok(read) = read else {
+                    counter!("logweir_syslog_connections_timed_out_total").increment(1);
+                    return Ok(());
+                };
+                if read? == 0 {
+                    return Ok(());
+                }
+                has_spoken = true;
             }
-            has_spoken = true;
-            let room = self.intake.room(GROUP_BYTES_MAX).await;
-            let mut group = Vec::new();
-            framing.push(&buffer[..read], &mut group);
-            let room = match room {
+            // Before messages are made of it, which take many times what was sent where they are short.
+            let bytes = framing.held_bytes() + chunk.weight(GROUP_MESSAGES_MAX);
+            let mut room = match self.intake.room(bytes).await {
                 Ok(room) => room,
                 Err(refusal) => {
-                    self.intake.refuse(group.len(), &refusal);
+                    self.refuse(&mut chunk, framing, &refusal);
                     return Ok(());
                 }
             };
-            let filled = fill(stream, framing, &mut buffer, &mut group);
+            let mut group = Vec::new();
+            let filled = fill(stream, framing, &mut chunk, &mut room, &mut group);
             let is_whole = !framing.is_within();
             let is_another = !group.is_empty() || began.is_none();
             self.take(group, peer).await;
@@ -215,6 +216,15 @@ impl Streams {
         }
     }
 
+    /// Counts what was read and will not be taken.
+    fn refuse(&self, chunk: &mut Chunk, framing: &mut Framing, refusal: &Refusal) {
+        while !chunk.unread().is_empty() {
+            let mut group = Vec::new();
+            chunk.push(framing, &mut group);
+            self.intake.refuse(group.len(), refusal);
+        }
+    }
+
     async fn take(&self, messages: Vec<Message>, peer: IpAddr) {
         if messages.is_empty() {
             return;
@@ -224,27 +234,70 @@ impl Streams {
     }
 }
 
-/// Takes what is there already, so that messages that come together become durable together; whether the
-/// stream has ended.
+/// What was read of a stream at once, and how far it was looked at.
+struct Chunk {
+    buffer: Vec<u8>,
+    next: usize,
+    end: usize,
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self { buffer: vec![0; READ_BYTES], next: 0, end: 0 }
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.buffer[self.next..self.end]
+    }
+
+    /// About what it takes once there are messages of it, which are at most so many at a time.
+    fn weight(&self, messages_max: usize) -> usize {
+        let unread = self.unread();
+        weight(Framing::messages_max(unread).min(messages_max), unread.len())
+    }
+
+    /// Reads the next one; how many bytes it is.
+    async fn read(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
+        let read = stream.read(&mut self.buffer).await?;
+        (self.next, self.end) = (0, read);
+        Ok(read)
+    }
+
+    fn push(&mut self, framing: &mut Framing, group: &mut Vec<Message>) {
+        self.next += framing.push(&self.buffer[self.next..self.end], group, GROUP_MESSAGES_MAX);
+    }
+}
+
+/// Takes the chunk, and what is there already, so that messages that come together become durable
+/// together; whether the stream has ended. What there is no room for is left in the chunk.
 fn fill(
     stream: &mut (impl AsyncRead + Unpin),
     framing: &mut Framing,
-    buffer: &mut [u8],
+    chunk: &mut Chunk,
+    room: &mut TenantPermit,
     group: &mut Vec<Message>,
 ) -> io::Result<bool> {
     let mut bytes = 0;
-    while bytes + 2 * READ_BYTES <= GROUP_BYTES_MAX && group.len() < GROUP_MESSAGES_MAX {
-        match stream.read(buffer).now_or_never() {
+    loop {
+        bytes += chunk.unread().len();
+        chunk.push(framing, group);
+        let is_full = !chunk.unread().is_empty() || bytes + READ_BYTES > GROUP_BYTES_MAX;
+        if is_full || group.len() >= GROUP_MESSAGES_MAX {
+            return Ok(false);
+        }
+        match chunk.read(stream).now_or_never() {
             None => return Ok(false),
-            Some(Ok(0)) => return Ok(true),
-            Some(Ok(read)) => {
-                framing.push(&buffer[..read], group);
-                bytes += read;
+            Some(read) => {
+                if read? == 0 {
+                    return Ok(true);
+                }
             }
-            Some(Err(error)) => return Err(error),
+        }
+        let more = chunk.weight(GROUP_MESSAGES_MAX - group.len());
+        if room.grow(more as u64).is_err() {
+            return Ok(false);
         }
     }
-    Ok(false)
 }
 
 fn refuse(by: &'static str) {

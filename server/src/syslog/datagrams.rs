@@ -16,7 +16,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{framing::Message, intake::Intake};
+use super::{
+    framing::Message,
+    intake::{Intake, weight},
+};
 
 /// Datagrams that wait: their bytes, and how many.
 const WAITING_BYTES_MAX: usize = 8 << 20;
@@ -98,7 +101,7 @@ async fn pass_on(mut arrived: mpsc::Receiver<Waiting>, intake: &Intake) {
             places.push(place);
         }
         let bytes = group.iter().map(|(message, _)| message.bytes.len()).sum();
-        match intake.room(bytes).await {
+        match intake.room(weight(group.len(), bytes)).await {
             Ok(charge) => {
                 intake.take(&group).await;
                 drop(charge);

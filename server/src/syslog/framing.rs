@@ -42,9 +42,29 @@ impl Framing {
         self.state != State::Length || !self.message.bytes.is_empty()
     }
 
-    /// Takes bytes; appends the messages that are whole with them.
-    pub(super) fn push(&mut self, mut bytes: &[u8], messages: &mut Vec<Message>) {
-        while let Some(&first) = bytes.first() {
+    /// At most so many messages are whole with these bytes: each has a line end behind it, or a `<` after
+    /// its length, which may have come before.
+    pub(super) fn messages_max(bytes: &[u8]) -> usize {
+        1 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\0' | b'<')).count()
+    }
+
+    /// Of the message that has begun.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.message.bytes.len()
+    }
+
+    /// Takes bytes until there are so many messages, and appends those that are whole with them; how many
+    /// bytes it took.
+    pub(super) fn push(
+        &mut self,
+        all: &[u8],
+        messages: &mut Vec<Message>,
+        messages_max: usize,
+    ) -> usize {
+        let mut bytes = all;
+        while let Some(&first) = bytes.first()
+            && messages.len() < messages_max
+        {
             match self.state {
                 State::Length => self.begin(first, &mut bytes, messages),
                 State::AfterLength(length) if first == b'<' => {
@@ -71,6 +91,7 @@ impl Framing {
                 }
             }
         }
+        all.len() - bytes.len()
     }
 
     /// The stream has ended: what has begun is a message, cut off if more of it was announced.
@@ -129,7 +150,16 @@ mod tests {
 
     fn found(parts: &[&[u8]]) -> Vec<(String, bool)> {
         let (mut framing, mut messages) = (Framing::new(BYTES_MAX), Vec::new());
-        parts.iter().for_each(|part| framing.push(part, &mut messages));
+        for part in parts {
+            let mut rest = *part;
+            while !rest.is_empty() {
+                let (before, most) = (messages.len(), Framing::messages_max(rest));
+                let taken = framing.push(rest, &mut messages, before + 2);
+                let found = messages.len() - before;
+                assert!(found <= most.min(2), "{found} of {most}");
+                rest = &rest[taken..];
+            }
+        }
         framing.finish(&mut messages);
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         messages.into_iter().map(|m| (text(m.bytes), m.is_truncated)).collect()

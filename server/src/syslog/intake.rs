@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use logweir_core::{
@@ -14,7 +15,8 @@ use logweir_core::{
 };
 use logweir_parse::{Context, Tz};
 use metrics::counter;
-use tokio::time::sleep;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -25,10 +27,24 @@ use crate::{
         Ingest,
         split::{RequestId, Split},
     },
-    listener::message_body::{Budget, TenantBudget},
-    receiver::{Batches, service::unnamed},
+    listener::{
+        decoded_size::OTLP_RECORD_BYTES,
+        message_body::{Budget, TenantBudget},
+    },
+    receiver::{Batches, Translation, batches::ATTRIBUTE_BYTES, service::unnamed},
     status::Refusal,
 };
+
+/// How often it is told that messages are refused; all of them are counted.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Memory of a message and the log that it becomes, without their text, bytes: as of a log that comes by
+/// OTLP, and its host.
+const MESSAGE_BYTES: usize = OTLP_RECORD_BYTES + ATTRIBUTE_BYTES;
+
+/// About what messages take that are so many bytes together.
+pub(super) const fn weight(messages: usize, bytes: usize) -> usize {
+    bytes + messages * MESSAGE_BYTES
+}
 
 /// Passes messages on.
 pub(super) struct Intake {
@@ -43,6 +59,8 @@ pub(super) struct Intake {
     /// The time is over that what was read has to become durable after the stop.
     pub(super) give_up: CancellationToken,
     pub(super) given_up: AtomicU64,
+    /// When a refusal was told last.
+    pub(super) told: Mutex<Option<Instant>>,
 }
 
 impl Intake {
@@ -50,13 +68,17 @@ impl Intake {
     pub(super) fn caller(&self) -> Result<Arc<Caller>, Refusal> {
         let admitted = self.auth.admit(Some(self.header.as_bytes()), Access::Ingest);
         admitted.inspect_err(|refusal| {
+            if !self.may_tell() {
+                return;
+            }
             warn!(%refusal, "no syslog is taken: the token of syslog.token_file lets nobody send");
         })
     }
 
-    /// Room for so many bytes of messages, once the tenant may have it.
+    /// Room for so many bytes, once the tenant may have it.
     pub(super) async fn room(&self, bytes: usize) -> Result<TenantPermit, Refusal> {
         let tenant = self.caller()?.tenant.clone();
+        // More than all there is would never come.
         let bytes = bytes.min(self.ingest.limits.in_flight_bytes_max);
         let budget = TenantBudget { budget: self.budget.clone(), tenant };
         let room = self.give_up.run_until_cancelled(budget.take(bytes)).await;
@@ -78,25 +100,36 @@ impl Intake {
         if self.give_up.is_cancelled() {
             // Told once for all of them, at the end.
             self.given_up.fetch_add(messages, Ordering::Relaxed);
-        } else {
+        } else if self.may_tell() {
             warn!(%refusal, messages, "syslog messages were refused for ever");
         }
+    }
+
+    /// Whether a refusal may be told now: any sender could else fill the server's own log.
+    pub(super) fn may_tell(&self) -> bool {
+        let mut told = self.told.lock();
+        let may = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if may {
+            *told = Some(Instant::now());
+        }
+        may
     }
 
     async fn try_take(&self, messages: &[(Message, IpAddr)]) -> Result<(), Refusal> {
         let caller = self.caller()?;
         let context = Context { zone: self.zone, ..Context::at((self.clock)()) };
         let unnamed = unnamed(caller.scope == ServiceScope::Any);
-        let mut batches = Batches::default();
-        for (place, (message, peer)) in (0..).zip(messages) {
-            translate::add(&mut batches, place, message, *peer, unnamed, &context);
-        }
         counter!("logweir_syslog_messages_total").increment(messages.len() as u64);
         // The same with each try: what became durable of it is not added again.
         let id = RequestId::unnamed(rand::random());
-        let translation = batches.finish()?;
         loop {
-            let (groups, rejected) = (translation.groups.clone(), translation.rejected.clone());
+            // Made anew for each try, and the same each time, so that while one is waited for there are
+            // the messages alone.
+            let mut batches = Batches::default();
+            for (place, (message, peer)) in (0..).zip(messages) {
+                translate::add(&mut batches, place, message, *peer, unnamed, &context);
+            }
+            let Translation { groups, rejected, .. } = batches.finish()?;
             let split = Split { groups, id, rejected, counts_repeats: false };
             let refusal = match self.ingest.ingest_split(&caller, split).await {
                 Ok(_) => return Ok(()),

@@ -31,6 +31,7 @@ use logweir_core::{
         tasks::{Fate, Tasks},
     },
 };
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, UdpSocket},
     time::timeout,
@@ -111,7 +112,18 @@ pub(crate) fn start(
     let zone = config.zone();
     let stop = tasks.stop_token();
     let (give_up, given_up) = (CancellationToken::new(), AtomicU64::new(0));
-    let intake = Intake { auth, ingest, budget, header, zone, clock, stop, give_up, given_up };
+    let intake = Intake {
+        auth,
+        ingest,
+        budget,
+        header,
+        zone,
+        clock,
+        stop,
+        give_up,
+        given_up,
+        told: Mutex::default(),
+    };
     let (intake, tracker) = (Arc::new(intake), TaskTracker::new());
     let streams = Streams::new(config.clone(), Arc::clone(&intake), connections);
     for listener in tcp {

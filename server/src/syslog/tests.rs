@@ -14,14 +14,13 @@ use logweir_core::{
 };
 use logweir_queue::{PublishError, Publisher};
 use logweir_storage::{SqliteConfig, SqliteStorage};
-use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncWriteExt, duplex},
     time::sleep,
 };
 
-use super::*;
+use super::{connection::READ_BYTES, intake::weight, *};
 use crate::{
     auth::{issue, token_keys::TokenKeys},
     config::RateConfig,
@@ -103,6 +102,7 @@ fn bench() -> Bench {
         stop: CancellationToken::new(),
         give_up: CancellationToken::new(),
         given_up: AtomicU64::new(0),
+        told: Mutex::default(),
     });
     let streams = Streams::new(config, Arc::clone(&intake), TenantPermits::for_one(100, 3));
     let running = Running { tracker: TaskTracker::new(), intake };
@@ -134,4 +134,35 @@ async fn what_was_read_before_the_stop_is_stored_or_counted() {
     let both = vec!["one".to_owned(), "two".to_owned()];
     assert_eq!(stopped(Duration::from_secs(5)).await, (both, 0));
     assert_eq!(stopped(Duration::from_secs(60)).await, (Vec::new(), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_charged_for_its_messages_and_for_no_more() {
+    let Bench { running, streams, gate, _directory } = bench();
+    let held = || running.intake.budget.held_share(&Tenant::default()).held as usize;
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    for (sent, senders) in [("<13>a\n".to_owned(), &mut few), ("a\n".repeat(2_500), &mut many)] {
+        let (mut sender, stream) = duplex(READ_BYTES);
+        sender.write_all(sent.as_bytes()).await.unwrap();
+        drop(sender);
+        senders.push(Box::pin(streams.read(stream, PEER)));
+        let reading = tokio::time::timeout(Duration::from_millis(100), &mut senders[0]).await;
+        assert!(reading.is_err(), "the queue is full");
+    }
+    // Those of the second are taken in two parts.
+    let (one, part) = (weight(3, 6), weight(2_000, 5_000));
+    assert_eq!(held(), one + part);
+    gate.is_open.store(true, Ordering::Relaxed);
+    for reading in few.into_iter().chain(many) {
+        reading.await.unwrap();
+    }
+    assert_eq!((gate.taken.lock().len(), held()), (2_501, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_once_a_minute() {
+    let Bench { running, _directory, .. } = bench();
+    assert_eq!([running.intake.may_tell(), running.intake.may_tell()], [true, false]);
+    sleep(Duration::from_secs(60)).await;
+    assert!(running.intake.may_tell());
 }
