@@ -29,22 +29,23 @@ fn without_sequences(text: &str, first: usize) -> String {
     kept
 }
 
-/// What stands behind a sequence whose escape was taken off.
+/// What stands behind a sequence whose escape was taken off. One that does not end is none: all of it
+/// stays text.
 fn behind_sequence(text: &str) -> &str {
     // ECMA-48, 5.4: parameters and intermediate bytes, then one final byte.
     if let Some(parameters) = text.strip_prefix('[') {
         let end = parameters.find(|letter: char| !(' '..='?').contains(&letter));
-        return end.map_or("", |end| {
+        return end.map_or(text, |end| {
             let is_final = ('@'..='~').contains(&parameters[end..].chars().next().unwrap_or(' '));
             &parameters[end + usize::from(is_final)..]
         });
     }
     // A title or a link ends with BEL or with another escape and a backslash.
     if let Some(title) = text.strip_prefix(']') {
-        let end = title.find(['\u{7}', ESCAPE]);
-        return end.map_or("", |end| {
-            title[end..].trim_start_matches(['\u{7}', ESCAPE]).trim_start_matches('\\')
-        });
+        let end = title.find(['\u{7}', ESCAPE]).map(|end| &title[end..]);
+        let behind =
+            end.and_then(|end| end.strip_prefix('\u{7}').or_else(|| end.strip_prefix("\u{1b}\\")));
+        return behind.unwrap_or(text);
     }
     text
 }
@@ -60,7 +61,9 @@ mod tests {
             ("\u{1b}[1;31mERROR\u{1b}[0m red", "ERROR red"),
             ("\u{1b}]8;;http://h\u{1b}\\link\u{1b}]8;;\u{7} end", "link end"),
             ("\0\0\0behind", "behind"),
-            ("\u{1b}[38;5;9", ""),
+            ("\u{1b}[38;5;9", "[38;5;9"),
+            ("login of \u{1b}] from 10.0.0.9 failed", "login of ] from 10.0.0.9 failed"),
+            ("of \u{1b}] from 10.0.0.9 \u{1b}[31mfailed", "of ] from 10.0.0.9 failed"),
             ("a\u{1b}", "a"),
             ("a\u{1b}[é", "aé"),
         ] {

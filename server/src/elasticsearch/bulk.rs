@@ -6,7 +6,8 @@ use std::sync::Arc;
 use logweir_core::timestamp::Timestamp;
 use logweir_parse::{Context, service};
 use logweir_proto::v1::{self, attribute::Value};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
 
 use crate::{
     listener::message_body::malformed,
@@ -91,12 +92,26 @@ enum ActionLine {
     Delete(Meta),
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Meta {
     #[serde(rename = "_index")]
     index: Option<String>,
     #[serde(rename = "_id")]
-    id: Option<String>,
+    id: Option<Id>,
+}
+
+/// An id; a number or truth value is what it is written as, as in Elasticsearch.
+struct Id(String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        match raw.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(raw).map(Self).map_err(de::Error::custom),
+            Some(b'{' | b'[') => Err(de::Error::custom("an _id is no object and no array")),
+            _ => Ok(Self(raw.to_owned())),
+        }
+    }
 }
 
 impl Format for Bulk {
@@ -160,7 +175,7 @@ fn item(line: &[u8], of_path: Option<&Arc<str>>) -> Result<Item, String> {
         ActionLine::Delete(meta) => (Action::Delete, meta),
     };
     let index = meta.index.map(Arc::from).or_else(|| of_path.cloned());
-    Ok(Item { action, index, id: meta.id })
+    Ok(Item { action, index, id: meta.id.map(|id| id.0) })
 }
 
 /// What names the service of a document that does not.
@@ -239,6 +254,17 @@ mod tests {
         let bulk = Bulk::new(Some("web".into()), NOW).unwrap();
         let found = bulk.translate(b"{\"index\":{}}\n{\"message\":\"m\"}\n", "").unwrap().0;
         assert_eq!(found.groups[0].resource.service, "", "the token says it");
+    }
+
+    #[test]
+    fn an_id_is_any_scalar() {
+        for (sent, expected) in
+            [("1", Some("1")), ("true", Some("true")), (r#""a\"b""#, Some("a\"b")), ("null", None)]
+        {
+            let line = format!(r#"{{"index":{{"_index":"a","_id":{sent}}}}}"#);
+            assert_eq!(item(line.as_bytes(), None).unwrap().id.as_deref(), expected, "{sent}");
+        }
+        assert!(item(br#"{"index":{"_id":{}}}"#, None).is_err());
     }
 
     #[test]
