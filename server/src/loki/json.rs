@@ -10,6 +10,9 @@ use serde::{
 
 use super::stream::{Entry, Stream};
 
+/// Of a time that is shown in an answer.
+const SHOWN_CHARACTERS_MAX: usize = 40;
+
 /// A request.
 #[derive(Deserialize)]
 pub(super) struct JsonRequest {
@@ -21,12 +24,15 @@ pub(super) struct JsonStream {
     #[serde(default)]
     stream: Pairs,
     #[serde(default)]
-    values: Vec<Entry>,
+    values: Vec<JsonEntry>,
 }
 
 impl From<JsonStream> for Stream {
     fn from(read: JsonStream) -> Self {
-        Self { labels: read.stream.0, entries: read.values }
+        Self {
+            labels: read.stream.0,
+            entries: read.values.into_iter().map(|entry| entry.0).collect(),
+        }
     }
 }
 
@@ -93,28 +99,40 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-impl<'de> Deserialize<'de> for Entry {
+/// One whose time is none takes no other along.
+struct JsonEntry(Result<Entry, String>);
+
+impl<'de> Deserialize<'de> for JsonEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct EntryVisitor;
         impl<'de> Visitor<'de> for EntryVisitor {
-            type Value = Entry;
+            type Value = JsonEntry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("[\"<nanoseconds since 1970>\", \"<line>\"]")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entry, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<JsonEntry, A::Error> {
                 let missing = |at| de::Error::invalid_length(at, &self);
                 let Text(time) = seq.next_element()?.ok_or_else(|| missing(0))?;
                 let line = seq.next_element()?.ok_or_else(|| missing(1))?;
                 let Pairs(metadata) = seq.next_element()?.unwrap_or_default();
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                let time_unix_nano = time.parse().map_err(|_| {
-                    de::Error::custom(format!("{time:?} is no time in nanoseconds"))
-                })?;
-                Ok(Entry { time_unix_nano, line, metadata })
+                let entry = |time_unix_nano| Entry {
+                    time_unix_nano,
+                    line,
+                    metadata,
+                    has_invalid_utf8: false,
+                };
+                let read = time.parse().map(entry);
+                Ok(JsonEntry(read.map_err(|_| wrong_time(&time))))
             }
         }
         deserializer.deserialize_seq(EntryVisitor)
     }
+}
+
+fn wrong_time(time: &str) -> String {
+    let shown: String = time.chars().take(SHOWN_CHARACTERS_MAX).collect();
+    format!("{shown:?} is no time in nanoseconds since 1970")
 }

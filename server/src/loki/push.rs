@@ -1,4 +1,5 @@
-//! Loki's push request in protobuf (`pkg/push/push.proto`), as far as it is read.
+//! Loki's push request in protobuf (`pkg/push/push.proto`), as far as it is read. Texts are bytes here:
+//! senders in Go do not look whether they are UTF-8, and one that is none would take the whole push along.
 
 use prost::Message;
 
@@ -12,8 +13,8 @@ pub(super) struct PushRequest {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Stream {
     /// `{name="value", …}`.
-    #[prost(string, tag = "1")]
-    pub(super) labels: String,
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) labels: Vec<u8>,
     #[prost(message, repeated, tag = "2")]
     pub(super) entries: Vec<Entry>,
 }
@@ -22,16 +23,16 @@ pub(super) struct Stream {
 pub(super) struct Entry {
     #[prost(message, optional, tag = "1")]
     pub(super) timestamp: Option<prost_types::Timestamp>,
-    #[prost(string, tag = "2")]
-    pub(super) line: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) line: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
     pub(super) structured_metadata: Vec<LabelPair>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct LabelPair {
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-    #[prost(string, tag = "2")]
-    pub(super) value: String,
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) name: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) value: Vec<u8>,
 }

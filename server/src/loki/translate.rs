@@ -9,13 +9,16 @@ use prost::Message as _;
 use super::{
     json::JsonRequest,
     labels::labels,
-    push::{LabelPair, PushRequest},
+    push::{self, LabelPair, PushRequest},
     stream::{Entry, Stream},
 };
 use crate::{
     listener::{decoded_size::loki_structure_bytes, message_body::malformed},
     receiver::{
-        Batches, Format, Translation, batches::ATTRIBUTE_BYTES, json, record::service_of,
+        Batches, Format, Translation,
+        batches::ATTRIBUTE_BYTES,
+        json,
+        record::{INVALID_UTF8, service_of},
         service::UNKNOWN_SERVICE,
     },
     status::Refusal,
@@ -103,10 +106,12 @@ struct Shared {
 }
 
 impl Reading<'_> {
-    fn add_sent(&mut self, sent: super::push::Stream) {
-        match labels(&sent.labels) {
+    fn add_sent(&mut self, sent: push::Stream) {
+        let mut has_invalid_utf8 = false;
+        match labels(&text(sent.labels, &mut has_invalid_utf8)) {
             Ok(labels) => {
-                let entries = sent.entries.into_iter().map(Entry::from).collect();
+                let entries = sent.entries.into_iter();
+                let entries = entries.map(|sent| Ok(entry(sent, has_invalid_utf8))).collect();
                 self.add(Stream { labels, entries });
             }
             Err(why) => {
@@ -132,6 +137,13 @@ impl Reading<'_> {
         let is_for_any_service = self.unnamed == UNKNOWN_SERVICE;
         let shared = Shared::of(labels, is_for_any_service);
         for (place, entry) in places.zip(entries) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(why) => {
+                    self.batches.reject(place, "invalid_time", || why);
+                    continue;
+                }
+            };
             let mut record = record(entry, &shared);
             let service = service_of(&mut record, shared.service.clone(), self.unnamed);
             let group = self.batches.group_of_service(service);
@@ -163,7 +175,7 @@ impl Shared {
 }
 
 fn record(entry: Entry, shared: &Shared) -> v1::LogRecord {
-    let Entry { time_unix_nano, line, metadata } = entry;
+    let Entry { time_unix_nano, line, metadata, has_invalid_utf8 } = entry;
     let mut record = v1::LogRecord {
         time_unix_nano,
         message: line,
@@ -178,6 +190,10 @@ fn record(entry: Entry, shared: &Shared) -> v1::LogRecord {
         if !is_placed {
             record.attributes.push(attribute(name, value));
         }
+    }
+    if has_invalid_utf8 {
+        let value = Some(Value::BoolValue(true));
+        record.attributes.push(v1::Attribute { key: INVALID_UTF8.to_owned(), value });
     }
     if let Some(level) = level.or(shared.level) {
         record.level = logweir_core::wire::level_to_wire(level).into();
@@ -211,23 +227,32 @@ fn attribute(key: String, value: String) -> v1::Attribute {
     v1::Attribute { key, value: Some(Value::StringValue(value)) }
 }
 
-impl From<super::push::Entry> for Entry {
-    fn from(sent: super::push::Entry) -> Self {
-        let time = sent.timestamp.unwrap_or_default();
-        let nanos = time.seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(time.nanos.into());
-        let metadata = sent.structured_metadata.into_iter();
-        Self {
-            // One before 1970 is none, as everywhere in the contract.
-            time_unix_nano: u64::try_from(nanos).unwrap_or(0),
-            line: sent.line,
-            metadata: metadata.map(|LabelPair { name, value }| (name, value)).collect(),
-        }
+/// Of an entry in protobuf; whether its stream's labels had what is no UTF-8 is said beforehand.
+fn entry(sent: push::Entry, mut has_invalid_utf8: bool) -> Entry {
+    let time = sent.timestamp.unwrap_or_default();
+    let nanos = time.seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(time.nanos.into());
+    let line = text(sent.line, &mut has_invalid_utf8);
+    let mut metadata = Vec::with_capacity(sent.structured_metadata.len());
+    for LabelPair { name, value } in sent.structured_metadata {
+        let name = text(name, &mut has_invalid_utf8);
+        metadata.push((name, text(value, &mut has_invalid_utf8)));
     }
+    // A time before 1970 is none, as everywhere in the contract.
+    let time_unix_nano = u64::try_from(nanos).unwrap_or(0);
+    Entry { time_unix_nano, line, metadata, has_invalid_utf8 }
+}
+
+/// The text; bytes that are none become U+FFFD, which is then said.
+fn text(bytes: Vec<u8>, has_invalid_utf8: &mut bool) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        *has_invalid_utf8 = true;
+        String::from_utf8_lossy(error.as_bytes()).into_owned()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::push, *};
+    use super::*;
 
     const TIME: u64 = 1_700_000_000_123_456_789;
 
@@ -237,7 +262,7 @@ mod tests {
             |(name, value): (&str, &str)| LabelPair { name: name.into(), value: value.into() };
         let entry = |line: &&str| push::Entry {
             timestamp,
-            line: line.to_string(),
+            line: line.as_bytes().to_vec(),
             structured_metadata: vec![
                 metadata(("trace_id", "0af7651916cd43dd8448eb211c80319c")),
                 metadata(("pod", "web-1")),
@@ -310,6 +335,31 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_no_utf8_takes_no_other_along() {
+        let mut request = PushRequest::decode(&protobuf("{app=\"a\"}", &["1", "2"])[..]).unwrap();
+        request.streams[0].entries[0].line = b"caf\xe9".to_vec();
+        let found = Push::Protobuf.translate(&request.encode_to_vec(), "").unwrap().0;
+        let records = &found.groups[0].parts[0].records;
+        let messages: Vec<&str> = records.iter().map(|record| record.message.as_str()).collect();
+        assert_eq!(messages, ["caf\u{fffd}", "2"]);
+        let is_marked = |record: &v1::LogRecord| {
+            record.attributes.iter().any(|attribute| attribute.key == INVALID_UTF8)
+        };
+        assert_eq!(records.iter().map(is_marked).collect::<Vec<_>>(), [true, false]);
+        request.streams[0].labels = b"{app=\"caf\xe9\"}".to_vec();
+        let found = Push::Protobuf.translate(&request.encode_to_vec(), "").unwrap().0;
+        assert!(found.groups[0].parts[0].records.iter().all(is_marked));
+    }
+
+    #[test]
+    fn a_time_that_is_none_takes_no_other_along() {
+        let text = r#"{"streams":[{"stream":{"app":"a"},"values":[["1","good"],["-1","x"],["2","good"]]}]}"#;
+        let found = json(text, "");
+        assert_eq!(found.rejected.places, [1]);
+        assert_eq!(found.groups[0].parts[0].places, [0, 2]);
+    }
+
+    #[test]
     fn labels_are_not_copied_without_bound() {
         let wide = format!("{{a=\"{}\"}}", "x".repeat(100_000));
         let found = Push::Protobuf.translate(&protobuf(&wide, &["m"; 1_000]), "").unwrap().0;
@@ -318,13 +368,7 @@ mod tests {
 
     #[test]
     fn what_is_no_push_is_refused() {
-        for bad in [
-            "",
-            "[]",
-            r#"{"streams":{}}"#,
-            r#"{"streams":[{"values":[["x","m"]]}]}"#,
-            r#"{"streams":[{"values":[["1"]]}]}"#,
-        ] {
+        for bad in ["", "[]", r#"{"streams":{}}"#, r#"{"streams":[{"values":[["1"]]}]}"#] {
             let refused = Push::Json.translate(bad.as_bytes(), "").unwrap_err();
             assert_eq!(refused.reason(), "MALFORMED", "{bad}");
         }

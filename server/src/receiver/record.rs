@@ -14,6 +14,8 @@ use super::{
 pub(crate) const ORIGINAL_SERVICE: &str = "service.original";
 /// How a record is marked that is nearly JSON.
 pub(crate) const DAMAGED_JSON: &str = "logweir.damaged_json";
+/// How a log is marked of whose text some bytes were no UTF-8 and became U+FFFD.
+pub(crate) const INVALID_UTF8: &str = "logweir.invalid_utf8";
 /// Why a record is rejected, as metrics show it.
 const NOT_JSON: &str = "not_json";
 /// Of a record that is shown in an answer.

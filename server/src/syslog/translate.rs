@@ -9,12 +9,11 @@ use logweir_proto::v1::{self, attribute::Value};
 use super::framing::Message;
 use crate::receiver::{
     Batches,
-    record::{ORIGINAL_SERVICE, record, service_of},
+    record::{INVALID_UTF8, ORIGINAL_SERVICE, record, service_of},
 };
 
-/// How a log is marked that is not as it was sent.
+/// How a log is marked whose end was cut off.
 const TRUNCATED: &str = "logweir.truncated";
-const INVALID_UTF8: &str = "logweir.invalid_utf8";
 /// Where a header says from which host it is.
 const HOST: &str = "host";
 
