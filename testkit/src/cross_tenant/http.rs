@@ -83,7 +83,7 @@ impl Paths {
         let page = web::get_with(address, &asked, &headers, deadline).await;
         let status = status(&page);
         let mut report = intrusion.report.borrow_mut();
-        // That a tail opens proves nothing: see `follow`.
+        // That a tail opens proves nothing: see `ask_plainly`.
         let is_served = role.is_valid && status == 200;
         report.count_page(&path.path, status, is_served, begun.elapsed());
         let asked = || format!("http call {number}, {asked} as {}", role.name);
@@ -100,9 +100,9 @@ impl Paths {
         }
     }
 
-    /// Follows every tail with a token while its tenant and another one store: what the one stores comes, and
-    /// nothing else.
-    pub(super) async fn follow(
+    /// Asks every path with a token and for nothing in particular, so that each is served; tails while the
+    /// token's tenant and another one store: what the one stores comes, and nothing else.
+    pub(super) async fn ask_plainly(
         &self,
         address: &str,
         token: &str,
@@ -110,12 +110,21 @@ impl Paths {
         marks: &Marks,
         report: &RefCell<Report>,
     ) {
-        for path in self.paths.iter().filter(|path| path.is_socket) {
-            let headers = opening(&format!("authorization: Bearer {token}\r\n"));
+        for path in &self.paths {
+            let shown = format!("authorization: Bearer {token}\r\n");
+            let (headers, deadline) = match path.is_socket {
+                true => (opening(&shown), FOLLOWED),
+                false => (format!("connection: close\r\n{shown}"), PATIENCE),
+            };
             let begun = Instant::now();
-            let page = web::get_with(address, &path.path, &headers, FOLLOWED).await;
-            let is_served = status(&page) == SWITCHING_PROTOCOLS
-                && page.windows(own.len()).any(|text| text == own.as_bytes());
+            let page = web::get_with(address, &path.path, &headers, deadline).await;
+            let is_served = match path.is_socket {
+                true => {
+                    status(&page) == SWITCHING_PROTOCOLS
+                        && page.windows(own.len()).any(|text| text == own.as_bytes())
+                }
+                false => status(&page) == 200,
+            };
             let mut report = report.borrow_mut();
             report.count_page(&path.path, status(&page), is_served, begun.elapsed());
             let leaked = marks.leaked_in(&page);

@@ -255,7 +255,7 @@ impl<'a> Bench<'a> {
         let address = &self.installation.servers[0];
         let paths = Paths::of(address).await;
         let (token, secret) = (own.admin.clone(), own.names.secret.clone());
-        let followed = paths.follow(address, &token, &secret, marks, &self.report);
+        let followed = paths.ask_plainly(address, &token, &secret, marks, &self.report);
         self.while_busy(victim, self.while_busy(own, followed)).await;
     }
 
