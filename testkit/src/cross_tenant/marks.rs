@@ -18,8 +18,9 @@ pub(super) const OPEN: &str = "yq";
 const WORD_LETTERS: usize = 14;
 /// Hexadecimal digits from which on a text is an id and no number that others may have too.
 const ID_DIGITS_MIN: usize = 12;
-/// From how many digits on an id is written as bytes somewhere.
-const BYTES_DIGITS_MIN: usize = 32;
+/// From how many digits on an id is written as bytes somewhere: that of a span has eight bytes. Sent as
+/// bytes where an id of another length belongs, it is kept and shown as digits.
+const BYTES_DIGITS_MIN: usize = 16;
 
 /// Random words of one tenant.
 pub(super) struct Words(pub(super) StdRng);
